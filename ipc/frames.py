@@ -1,0 +1,300 @@
+"""The frames that cross a process boundary inside a node.
+
+Pure data, one dataclass per kind. Kinds are append-only: a number is never given twice, and a changed
+meaning gets a new kind. Every frame repeats state instead of reporting a change (level-triggered), so a
+receiver that missed a hundred of them is right again after the next one. Times are CLOCK_BOOTTIME in ns.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pgvigil.ipc import codec
+from pgvigil.ipc.errors import InvariantError, PeerError
+
+SCHEMA = 1
+
+
+class Health(enum.Enum):
+    """What is believed of something; UNKNOWN is said rather than something stale."""
+
+    UNKNOWN = "unknown"
+    ALIVE = "alive"
+    DEAD = "dead"
+
+
+class Role(enum.Enum):
+    """What a node says it is, in heartbeats and in status."""
+
+    UNKNOWN = "unknown"
+    STANDBY = "standby"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    WITNESS = "witness"
+
+
+class StopMode(enum.Enum):
+    """pgpool-II's three ways to stop."""
+
+    SMART = "smart"
+    FAST = "fast"
+    IMMEDIATE = "immediate"
+
+
+# --- supervisor <-> child, over a socketpair ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child has bound and opened all it needs and does its duty from now on."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Sign of life of the child's loop. `holding` is true while the node may hold the virtual IP."""
+
+    holding: bool
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """The supervisor tells a child to end; only watchdog main tells the modes apart."""
+
+    mode: StopMode
+
+
+@dataclass(frozen=True, slots=True)
+class HandOverOrder:
+    """SIGUSR2: hand leadership over and stay as standby."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLogsOrder:
+    """SIGUSR1: reopen log files; watchdog main also writes the full status to the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenReport:
+    """The supervisor's table of processes, for `pgvigil status`."""
+
+    processes: tuple[ProcessInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process of this node. `state` is one of starting, running, stopping, backing off, failed."""
+
+    name: str
+    pid: int
+    state: str
+    restarts: int
+    started_at_ns: int
+    last_exit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadDone:
+    """The supervisor's answer to a reload, for the log of watchdog main and `pgvigil reload`."""
+
+    accepted: bool
+    message: str
+
+
+# --- heartbeat receiver -> heartbeat sender, and -> lifecheck ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSession:
+    """One peer's nonces on one path: `ours` is what the peer must echo, `theirs` what we must echo."""
+
+    node_id: int
+    ours: int
+    theirs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The receiver's table of nonces, for the sender of the same path."""
+
+    path: int
+    peers: tuple[PeerSession, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a node says of itself in every heartbeat.
+
+    `up_for_ms` is how long its watchdog has been up, `electable` its own word that it could lead,
+    `hears` the ids of the nodes it believes alive, `content_age_ms` how old the watchdog's words are.
+    """
+
+    role: Role
+    term: int
+    electable: bool
+    pgpool: Health
+    priority: int
+    up_for_ms: int
+    hears: tuple[int, ...]
+    content_age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An authentic, fresh heartbeat, with the receiver's stamp."""
+
+    node_id: int
+    path: int
+    received_at_ns: int
+    beat: Beat
+
+
+@dataclass(frozen=True, slots=True)
+class PathTrouble:
+    """Something on a path that an operator should know: counted, with the newest reason."""
+
+    path: int
+    node_id: int
+    rejected: int
+    reason: str
+
+
+# --- lifecheck -> watchdog main ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PathEvidence:
+    """When a node was last heard on one path; 0 means never."""
+
+    interface: str
+    last_heard_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """Lifecheck's verdict on one peer, with its evidence and since when it holds."""
+
+    node_id: int
+    health: Health
+    since_ns: int
+    evidence: str
+    paths: tuple[PathEvidence, ...]
+    beat: Beat | None
+    beat_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Everything lifecheck knows; repeated at least once a second."""
+
+    judged_at_ns: int
+    pgpool: Health
+    pgpool_since_ns: int
+    pgpool_evidence: str
+    peers: tuple[NodeVerdict, ...]
+    troubles: tuple[PathTrouble, ...]
+
+
+# --- watchdog main -> heartbeat senders ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BeatContent:
+    """What the senders put into the next heartbeats, and when watchdog main said so."""
+
+    said_at_ns: int
+    started_at_ns: int
+    beat: Beat
+
+
+# --- command line <-> watchdog main --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An order or a question of the command line: `verb` and its arguments."""
+
+    request_id: int
+    verb: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer. `final` is false for progress; `body` is JSON text for status, else empty."""
+
+    request_id: int
+    final: bool
+    accepted: bool
+    message: str
+    body: bytes
+
+
+Frame = (
+    Ready | Alive | StopOrder | HandOverOrder | ReopenLogsOrder | ChildrenReport | ReloadDone
+    | Sessions | Heard | PathTrouble | Verdicts | BeatContent | Request | Reply
+)  # fmt: skip
+
+# Append-only: a number is never used again.
+KINDS: dict[int, type[Frame]] = {
+    1: Ready,
+    2: Alive,
+    3: StopOrder,
+    4: HandOverOrder,
+    5: ReopenLogsOrder,
+    6: ChildrenReport,
+    7: ReloadDone,
+    8: Sessions,
+    9: Heard,
+    10: PathTrouble,
+    11: Verdicts,
+    12: BeatContent,
+    13: Request,
+    14: Reply,
+}
+NUMBERS: dict[type[Frame], int] = {kind: number for number, kind in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What surrounds a frame: schema, kind, sending process, its sequence and its clock."""
+
+    schema: int
+    kind: int
+    sender: str
+    sequence: int
+    sent_at_ns: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded frame with its envelope."""
+
+    frame: Frame
+    sender: str
+    sequence: int
+    sent_at_ns: int
+
+
+def pack(frame: Frame, sender: str, sequence: int, sent_at_ns: int) -> bytes:
+    """The bytes of a frame in its envelope."""
+    number = NUMBERS.get(type(frame))
+    if number is None:
+        raise InvariantError(f"{type(frame).__name__} is no registered frame")
+    return codec.encode(Envelope(SCHEMA, number, sender, sequence, sent_at_ns, codec.encode(frame)))
+
+
+def unpack(data: bytes) -> Received:
+    """A frame from bytes; `PeerError` for anything that is not exactly one valid frame."""
+    envelope = codec.decode(Envelope, data)
+    if envelope.schema != SCHEMA:
+        raise PeerError(f"frame of schema {envelope.schema}, expected {SCHEMA}")
+    kind = KINDS.get(envelope.kind)
+    if kind is None:
+        raise PeerError(f"frame of kind {envelope.kind}, expected one of 1 to {max(KINDS)}")
+    frame = codec.decode(kind, envelope.payload)
+    return Received(frame, envelope.sender, envelope.sequence, envelope.sent_at_ns)
