@@ -125,7 +125,7 @@ class Inbox:
         self.socket = bind(context, zmq.PULL, endpoint)
         self.complaints = Complaints(complain, "invalid frames")
 
-    def frames(self) -> Iterator[frames.Received]:
+    def receive(self) -> Iterator[frames.Received]:
         """What has arrived, at most `BATCH`; the poller is level-triggered and calls again for the rest."""
         for _ in range(BATCH):
             try:

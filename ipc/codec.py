@@ -69,7 +69,8 @@ def unpack(data: bytes, limit: int = MAX_FRAME_BYTES) -> object:
 
 def from_plain(kind: type[T], plain: object) -> T:
     """A dataclass from unpacked msgpack, or `PeerError`."""
-    value: T = _reader(kind)(plain, kind.__name__)
+    reader = _reader(typing.cast(Any, kind))
+    value: T = reader(plain, kind.__name__)
     return value
 
 
@@ -172,9 +173,7 @@ def _dataclass_reader(kind: type) -> Reader:
     def read_dataclass(value: object, where: str) -> Any:
         if type(value) is not tuple or len(value) != len(fields):
             raise PeerError(f"{where}: {_show(value)}, expected a list of {len(fields)} fields")
-        return kind(
-            *(read(item, f"{where}.{name}") for (name, read), item in zip(fields, value, strict=True))
-        )
+        return kind(*(read(item, f"{where}.{name}") for (name, read), item in zip(fields, value, strict=True)))
 
     return read_dataclass
 

@@ -20,9 +20,7 @@ def ensure_run_dir(run_dir: str) -> None:
         os.makedirs(run_dir, mode=0o700, exist_ok=True)
         info = os.lstat(run_dir)
     except OSError as error:
-        raise ConfigError(
-            f"run_dir {run_dir}: {error.strerror}; expected a directory that pgvigil may create"
-        ) from None
+        raise ConfigError(f"run_dir {run_dir}: {error.strerror}; expected a folder that pgvigil may make") from None
     if not stat.S_ISDIR(info.st_mode):
         raise ConfigError(f"run_dir {run_dir} is not a directory")
     if info.st_uid != os.geteuid():
@@ -32,7 +30,7 @@ def ensure_run_dir(run_dir: str) -> None:
     longest = len(os.fsencode(sender_endpoint(run_dir, 99))) - len("ipc://")
     if longest > MAX_PATH_BYTES:
         raise ConfigError(
-            f"run_dir {run_dir} is too long: its sockets would need {longest} bytes, at most {MAX_PATH_BYTES} work"
+            f"run_dir {run_dir} is too long: {longest} bytes for its sockets, at most {MAX_PATH_BYTES} work"
         )
 
 

@@ -1,0 +1,33 @@
+"""What a heartbeat sender and receiver need to know; one object per path interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A peer on this path. `label` is its host name as operators know it."""
+
+    node_id: int
+    label: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSettings:
+    """`path` is the position of the path in the node's list; paths of equal position talk to each other.
+
+    `key` authenticates (32 bytes, derived from the shared secret); `address` is bound, IPv4 or IPv6.
+    """
+
+    node_id: int
+    path: int
+    interface: str
+    address: str
+    port: int
+    peers: tuple[PeerAddress, ...]
+    key: bytes
+    interval_ms: int
+    run_dir: str

@@ -1,0 +1,135 @@
+"""The validated configuration, as frozen dataclasses.
+
+Made once, in the parent, by `watchdog.config.load`; handed down at fork. Nothing here is read from a file
+or checked again.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pgvigil.heartbeat.settings import HeartbeatSettings
+from pgvigil.lifecheck.settings import LifecheckSettings
+
+
+class Fence(enum.Enum):
+    """Whether the node may carry the VIP without kernel gate or address lifetime."""
+
+    REQUIRED = "required"
+    BEST_EFFORT = "best-effort"
+
+
+@dataclass(frozen=True, slots=True)
+class PathSettings:
+    """One network path of a node: interface name, address, UDP port of the heartbeats."""
+
+    interface: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """One [[node]]; `port` is the cluster transport's TCP port, on every path address."""
+
+    id: int
+    host: str
+    port: int
+    witness: bool
+    priority: int
+    pgpool_host: str
+    pgpool_port: int
+    pcp_port: int
+    paths: tuple[PathSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """[cluster]; `key` is the 32-byte secret, or a well-known one if `insecure`."""
+
+    name: str
+    key: bytes
+    insecure: bool
+    lease_ms: int
+    renew_ms: int
+    quorum: str
+    preempt: bool
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class VipAddress:
+    """`address` without and with its prefix length, for example 10.0.0.100 and 24."""
+
+    address: str
+    prefix_length: int
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.prefix_length}"
+
+
+@dataclass(frozen=True, slots=True)
+class VipSettings:
+    """[vip]; commands are shell words with `$_IP_$`, used by driver "command" only. No addresses: no VIP."""
+
+    addresses: tuple[VipAddress, ...]
+    interface: str
+    driver: str
+    if_up_cmd: str
+    if_down_cmd: str
+    arping_cmd: str
+    announce_interval_s: int
+    command_timeout_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """[process]; `log` is "stderr", "syslog" or "file:/absolute/path"."""
+
+    run_dir: str
+    state_dir: str
+    log: str
+    log_level: str
+    hang_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserCommand:
+    """One entry of [commands]: shell text, time limit, "once" or "retry"."""
+
+    run: str
+    timeout_s: int
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    """[commands]; None where nothing is configured."""
+
+    escalation: UserCommand | None
+    de_escalation: UserCommand | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything, for one node. `nodes` are in file order, this node among them; `source` is the file's path."""
+
+    source: str
+    node_id: int
+    cluster: ClusterSettings
+    nodes: tuple[NodeSettings, ...]
+    heartbeats: tuple[HeartbeatSettings, ...]
+    lifecheck: LifecheckSettings
+    vip: VipSettings
+    commands: CommandSettings
+    process: ProcessSettings
+
+    @property
+    def node(self) -> NodeSettings:
+        """This node's own entry."""
+        return next(node for node in self.nodes if node.id == self.node_id)
+
+    def label(self, node_id: int) -> str:
+        """A node's host name, or its number if the file does not name it."""
+        return next((node.host for node in self.nodes if node.id == node_id), f"node {node_id}")
