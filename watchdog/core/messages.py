@@ -1,0 +1,140 @@
+"""What the watchdogs of two nodes say to each other (PROTOCOL 2).
+
+Pure data. Every message may be lost, late, doubled or replayed; each carries what is needed to see that.
+A `round_id` is (boot, number) of the asking node. Kinds are append-only. Times never travel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgvigil.watchdog.core.record import Document, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The leader renews its lease; `document` only if the receiver seems to lack it (P1)."""
+
+    term: int
+    boot: int
+    sequence: int
+    lease_ms: int
+    stamp: Stamp
+    document: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A voter has promised itself for `lease_ms` since it took this renewal; `stored` is durable (P2)."""
+
+    term: int
+    boot: int
+    sequence: int
+    stored: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class RenewRefused:
+    """A renewal came from an older term (P2), or to a node that has released or lost it."""
+
+    term: int
+    boot: int
+    known_term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A leader has closed its gate and dropped the VIP: promises to it may be forgotten (P8).
+
+    `successor` is the node that shall stand first, 0 for nobody in particular.
+    """
+
+    term: int
+    boot: int
+    sequence: int
+    successor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundId:
+    """One round of questions of one incarnation of a node."""
+
+    boot: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreVote:
+    """Would you vote for me in `term`? The answer promises and changes nothing (P11)."""
+
+    round_id: RoundId
+    term: int
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Vote for me in `term` (P11)."""
+
+    round_id: RoundId
+    term: int
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Yes to a PreVote (`real` false) or to a Vote (`real` true)."""
+
+    round_id: RoundId
+    term: int
+    real: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No, with the refuser's own term, the reason, and the newer document if that is the reason (P11)."""
+
+    round_id: RoundId
+    term: int
+    real: bool
+    known_term: int
+    reason: str
+    document: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A node that follows nobody yet says what it has: needed to found a cluster (P18).
+
+    `blank` means without a document; `founder` is the node that it expects to found the cluster.
+    """
+
+    blank: bool
+    founder: int
+    stamp: Stamp
+    answer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The founder hands its first document to the voters that said they are blank (P18)."""
+
+    document: Document
+
+
+Message = Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused | Hello | Found
+
+# Append-only: a number is never used again.
+KINDS: dict[int, type[Message]] = {
+    1: Renew,
+    2: Ack,
+    3: RenewRefused,
+    4: Release,
+    5: PreVote,
+    6: Vote,
+    7: Granted,
+    8: Refused,
+    9: Hello,
+    10: Found,
+}
+NUMBERS: dict[type[Message], int] = {kind: number for number, kind in KINDS.items()}

@@ -1,0 +1,104 @@
+"""What a node must never forget: the durable record and the cluster document in it (PROTOCOL 1, 7).
+
+Pure values. `watchdog.store` writes them, the engine changes them by making new ones. A voter is known by its
+node id *and* by the id of its record, because a voter that lost its record has also lost its word: it comes back
+as a new voter, never as the old one (P18).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+RECORD_FORMAT = 1
+NOBODY = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """Age of a document: term first, then version (P16)."""
+
+    term: int
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.term}.{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A voter. `record_id` is 0 until the node has been bound to its first record."""
+
+    node_id: int
+    record_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A command that one incarnation of a leader means to run, or has run (P17).
+
+    `token` is the fencing token within the term. `state` is pending, running, done, failed or unknown.
+    """
+
+    name: str
+    event: str
+    policy: str
+    term: int
+    boot: int
+    token: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19)."""
+
+    stamp: Stamp
+    epoch: int
+    voters: tuple[Voter, ...]
+    lease_ms: int
+    paused: bool
+    intents: tuple[Intent, ...]
+
+    def voter(self, node_id: int) -> Voter | None:
+        """The voter of that id, if there is one."""
+        return next((voter for voter in self.voters if voter.node_id == node_id), None)
+
+    def stamped(self, stamp: Stamp) -> Document:
+        """The same content under another stamp."""
+        return replace(self, stamp=stamp)
+
+
+BLANK_STAMP = Stamp(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The durable record of one node.
+
+    `record_id` is drawn once, when the record is made. `kernel_boot_id` tells whether the machine was restarted
+    since the last write. `clean_stop` says that the last stop left no promise behind (P14).
+    """
+
+    format: int
+    cluster: str
+    node_id: int
+    record_id: int
+    boot: int
+    term: int
+    voted_for: int
+    won_term: int
+    released_term: int
+    promised_ms: int
+    clean_stop: bool
+    kernel_boot_id: str
+    document: Document | None
+
+    @property
+    def stamp(self) -> Stamp:
+        """The stamp of the stored document; older than any other if there is none."""
+        return BLANK_STAMP if self.document is None else self.document.stamp
+
+
+def blank_record(cluster: str, node_id: int, record_id: int) -> Record:
+    """The record of a node that has never been part of a cluster."""
+    return Record(RECORD_FORMAT, cluster, node_id, record_id, 0, 0, NOBODY, 0, 0, 0, False, "", None)
