@@ -122,7 +122,27 @@ class Found:
     document: Document
 
 
-Message = Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused | Hello | Found
+@dataclass(frozen=True, slots=True)
+class AskHandOver:
+    """A node passes an operator's wish for another leader on to the leader; `to` 0 means anybody."""
+
+    request_id: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellHandOver:
+    """The leader's answer to `AskHandOver`."""
+
+    request_id: int
+    final: bool
+    accepted: bool
+    text: str
+
+
+Message = (
+    Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused | Hello | Found | AskHandOver | TellHandOver
+)  # fmt: skip
 
 # Append-only: a number is never used again.
 KINDS: dict[int, type[Message]] = {
@@ -136,5 +156,7 @@ KINDS: dict[int, type[Message]] = {
     8: Refused,
     9: Hello,
     10: Found,
+    11: AskHandOver,
+    12: TellHandOver,
 }
 NUMBERS: dict[type[Message], int] = {kind: number for number, kind in KINDS.items()}

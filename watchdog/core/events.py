@@ -1,0 +1,195 @@
+"""What goes into the decision core and what comes out of it.
+
+Events are facts, effects are orders. The shell carries effects out **in the order given**: a `Persist` is durable
+before any `Send` behind it leaves. Effects on the gate never wait for the disk.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pgvigil.ipc.frames import Health, StopMode
+from pgvigil.watchdog.core.messages import Message
+from pgvigil.watchdog.core.record import Intent, Record
+
+# --- events -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process is up, its record loaded and its new boot durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The instant of `wake()` has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One message, taken from the socket just now; `record_id` is the sender's."""
+
+    sender: int
+    record_id: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """What lifecheck believes of a peer, for ranks and hand-overs. The start is on our clock."""
+
+    node_id: int
+    health: Health
+    electable: bool
+    priority: int
+    started_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Lifecheck's newest verdicts: the local pgpool-II and the peers."""
+
+    pgpool: Health
+    evidence: str
+    peers: tuple[PeerView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FenceState:
+    """Whether this node can hold the VIP as the configuration demands, and why not."""
+
+    can_hold: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VipDown:
+    """The gate is closed and the address is gone: nothing answers for the VIP here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchOver:
+    """An operator wants another leader; `to` 0 means whoever ranks first."""
+
+    request_id: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """An operator ends the waiting for voters that have never been heard."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeVoters:
+    """An operator adds or removes one voter (P18)."""
+
+    request_id: int
+    add: int
+    remove: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The process shall end. IMMEDIATE never reaches the core."""
+
+    mode: StopMode
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """A command that `StartCommand` began has ended."""
+
+    token: int
+    succeeded: bool
+
+
+Event = (
+    Started | Tick | Arrived | Views | FenceState | VipDown | SwitchOver | Bootstrap | ChangeVoters | Stop | CommandEnded
+)  # fmt: skip
+
+# --- effects ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make this record durable before anything that follows leaves the node."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to one node, on every path."""
+
+    to: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class KeepVip:
+    """A leader may resume: leave address and gate to the kernel's own time limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldVip:
+    """Carry the VIP until the absolute end of the lease (P20)."""
+
+    lease_end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGate:
+    """Close the gate now."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropVip:
+    """Take the VIP off; `VipDown` follows when it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartCommand:
+    """Run a user's command, if the lease still runs when it starts (P21)."""
+
+    intent: Intent
+    lease_end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell whoever asked; a `final` answer ends the request."""
+
+    request_id: int
+    final: bool
+    accepted: bool
+    text: str
+
+
+class Level(enum.Enum):
+    """How loud a note is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One sentence for the log and for `pgvigil status`."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The node has let go of everything; the process may end."""
+
+
+Effect = (
+    Persist | Send | KeepVip | HoldVip | CloseGate | DropVip | StartCommand | Answer | Note | Finished
+)  # fmt: skip

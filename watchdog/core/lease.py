@@ -1,0 +1,108 @@
+"""Promise and lease: the two clocks that keep two leaders apart (PROTOCOL 3).
+
+A voter's promise runs from *receipt* for L, the leader's lease from *sending* for L * (1 - rho). So every promise
+of a majority outlives the lease that it backs, whatever the clocks' rates within rho, and no later majority can be
+found while the lease runs. Both are proved alone, in this file, and know nothing of roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pgvigil.watchdog.core.quorum import Tally, tally
+
+NS_PER_MS = 1_000_000
+RHO_PERMILLE = 10
+REMEMBERED_RENEWALS = 32
+
+
+def lease_end_ns(sent_at_ns: int, lease_ms: int) -> int:
+    """P4: the lease counts from sending, and ends earlier than L by the bound on clock rates."""
+    return sent_at_ns + lease_ms * NS_PER_MS * (1000 - RHO_PERMILLE) // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A voter's word to help nobody but `leader` until `until_ns`; (boot, sequence) is the newest renewal taken."""
+
+    leader: int
+    term: int
+    boot: int
+    sequence: int
+    until_ns: int
+
+    def live(self, now_ns: int) -> bool:
+        """Whether the word still binds."""
+        return now_ns < self.until_ns
+
+
+def promise_on_renewal(
+    old: Promise | None, leader: int, term: int, boot: int, sequence: int, until_ns: int
+) -> Promise | None:
+    """P2, P6: the promise after a renewal of an accepted term, or None if the renewal is older than one taken before.
+
+    A renewal of a higher term replaces the promise. Within a term, a repeated renewal prolongs nothing.
+    """
+    if old is None or (old.leader, old.term) != (leader, term):
+        return Promise(leader, term, boot, sequence, until_ns)
+    if (boot, sequence) < (old.boot, old.sequence):
+        return None
+    if (boot, sequence) == (old.boot, old.sequence):
+        return old
+    return Promise(leader, term, boot, sequence, max(old.until_ns, until_ns))
+
+
+@dataclass(slots=True)
+class Renewal:
+    """One renewal on its way: who has acknowledged it. The leader is its own first voter."""
+
+    sequence: int
+    sent_at_ns: int
+    lease_ms: int
+    acknowledged: set[int] = field(default_factory=set)
+
+
+class Lease:
+    """The leader's right to act in one term and one incarnation."""
+
+    def __init__(self, leader: int, term: int, boot: int, since_ns: int) -> None:
+        self.leader = leader
+        self.term = term
+        self.boot = boot
+        self.since_ns = since_ns
+        self.sequence = 0
+        self.until_ns: int | None = None
+        self.next_renewal_ns = since_ns
+        self._renewals: list[Renewal] = []
+
+    def held(self, now_ns: int) -> bool:
+        """Whether the lease runs."""
+        return self.until_ns is not None and now_ns < self.until_ns
+
+    def renew(self, now_ns: int, lease_ms: int) -> Renewal:
+        """P1, P6: the renewal to send now. Until the first majority it is always the first one, with its first instant."""
+        if self.until_ns is None and self._renewals:
+            return self._renewals[0]
+        self.sequence += 1
+        renewal = Renewal(self.sequence, now_ns, lease_ms, {self.leader})
+        self._renewals.append(renewal)
+        del self._renewals[:-REMEMBERED_RENEWALS]
+        return renewal
+
+    def acknowledge(self, voter: int, sequence: int) -> None:
+        """Note an acknowledgement of exactly this renewal."""
+        for renewal in self._renewals:
+            if renewal.sequence == sequence:
+                renewal.acknowledged.add(voter)
+
+    def settle(self, voters: Sequence[int], now_ns: int) -> bool:
+        """P4: prolong the lease to the newest renewal that a majority has acknowledged; True if it was prolonged."""
+        for renewal in reversed(self._renewals):
+            if tally(voters, renewal.acknowledged, ()) is Tally.WON:
+                end_ns = lease_end_ns(renewal.sent_at_ns, renewal.lease_ms)
+                if end_ns <= now_ns or (self.until_ns is not None and end_ns <= self.until_ns):
+                    return False
+                self.until_ns = end_ns
+                return True
+        return False

@@ -1,0 +1,31 @@
+"""Majorities of a set of voters: won, pending or lost, never a bare bool."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Sequence
+
+
+class Tally(enum.Enum):
+    """What the answers so far amount to."""
+
+    WON = "won"
+    PENDING = "pending"
+    LOST = "lost"
+
+
+def majority(voters: int) -> int:
+    """The smallest number of voters of which any two groups share a member."""
+    return voters // 2 + 1
+
+
+def tally(voters: Sequence[int], yes: Collection[int], no: Collection[int]) -> Tally:
+    """Count answers of voters; answers of others do not count, an answer counts once."""
+    needed = majority(len(voters))
+    in_favour = sum(1 for voter in voters if voter in yes)
+    against = sum(1 for voter in voters if voter in no and voter not in yes)
+    if voters and in_favour >= needed:
+        return Tally.WON
+    if not voters or len(voters) - against < needed:
+        return Tally.LOST
+    return Tally.PENDING
