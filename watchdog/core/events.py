@@ -108,7 +108,8 @@ class CommandEnded:
 
 
 Event = (
-    Started | Tick | Arrived | Views | FenceState | VipDown | SwitchOver | Bootstrap | ChangeVoters | Stop | CommandEnded
+    Started | Tick | Arrived | Views | FenceState | VipDown
+    | SwitchOver | Bootstrap | ChangeVoters | Stop | CommandEnded
 )  # fmt: skip
 
 # --- effects ------------------------------------------------------------------------------------------

@@ -66,13 +66,15 @@ class Renewal:
 class Lease:
     """The leader's right to act in one term and one incarnation."""
 
-    def __init__(self, leader: int, term: int, boot: int, since_ns: int) -> None:
+    def __init__(self, leader: int, term: int, boot: int, since_ns: int, until_ns: int | None = None) -> None:
+        """`until_ns` carries the end of a lease that still runs into the next term of the same leader (P12)."""
         self.leader = leader
         self.term = term
         self.boot = boot
         self.since_ns = since_ns
         self.sequence = 0
-        self.until_ns: int | None = None
+        self.backed = False
+        self.until_ns = until_ns
         self.next_renewal_ns = since_ns
         self._renewals: list[Renewal] = []
 
@@ -81,8 +83,8 @@ class Lease:
         return self.until_ns is not None and now_ns < self.until_ns
 
     def renew(self, now_ns: int, lease_ms: int) -> Renewal:
-        """P1, P6: the renewal to send now. Until the first majority it is always the first one, with its first instant."""
-        if self.until_ns is None and self._renewals:
+        """P1, P6: the renewal to send now; until the first majority it is always the first one, as first sent."""
+        if not self.backed and self._renewals:
             return self._renewals[0]
         self.sequence += 1
         renewal = Renewal(self.sequence, now_ns, lease_ms, {self.leader})
@@ -101,6 +103,7 @@ class Lease:
         for renewal in reversed(self._renewals):
             if tally(voters, renewal.acknowledged, ()) is Tally.WON:
                 end_ns = lease_end_ns(renewal.sent_at_ns, renewal.lease_ms)
+                self.backed = True
                 if end_ns <= now_ns or (self.until_ns is not None and end_ns <= self.until_ns):
                     return False
                 self.until_ns = end_ns

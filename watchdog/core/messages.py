@@ -141,7 +141,8 @@ class TellHandOver:
 
 
 Message = (
-    Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused | Hello | Found | AskHandOver | TellHandOver
+    Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused
+    | Hello | Found | AskHandOver | TellHandOver
 )  # fmt: skip
 
 # Append-only: a number is never used again.
