@@ -246,7 +246,11 @@ class Base(ABC):
 
     def lease_held(self) -> bool:
         """Whether this node's lease runs at this instant."""
-        return self.lease is not None and self.lease.held(self.now_ns)
+        return self.lease_held_at(self.now_ns)
+
+    def lease_held_at(self, now_ns: int) -> bool:
+        """Whether this node's lease runs at an instant: what every action outside checks right before it (P21)."""
+        return self.lease is not None and self.lease.held(now_ns)
 
     def unfit_reason(self) -> str | None:
         """Why this node cannot lead, apart from promises and waiting; None if it can (P10)."""

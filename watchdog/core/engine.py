@@ -136,7 +136,7 @@ class Watchdog(Commanding):
     def _stop(self, event: events.Stop) -> None:
         if event.mode is StopMode.IMMEDIATE:
             raise InvariantError("an immediate stop never asks the core")
-        self.begin_stop(f"{event.mode.value} stop")
+        self.begin_stop(event.mode)
 
 
 _HANDLERS: dict[type, Callable[[Watchdog, Any], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgvigil.ipc.frames import Health
+from pgvigil.ipc.frames import Health, StopMode
 from pgvigil.watchdog.core.base import HandOver
 from pgvigil.watchdog.core.events import (
     ChangeVoters,
@@ -24,7 +24,8 @@ from pgvigil.watchdog.core.record import NOBODY, Document, Stamp, Voter
 from pgvigil.watchdog.core.standing import Standing
 from pgvigil.watchdog.core.states import State, Trigger
 
-STOP_LINGER_NS = 1_000 * NS_PER_MS
+SMART_LINGER_NS = 1_000 * NS_PER_MS
+FAST_LINGER_NS = 100 * NS_PER_MS
 
 
 class Leading(Standing):
@@ -383,12 +384,17 @@ class Leading(Standing):
 
     # --- stopping ---------------------------------------------------------------------------------
 
-    def begin_stop(self, reason: str) -> None:
-        """Hand over first if leading; a successor is named if there is one, but a stop needs none."""
+    def begin_stop(self, mode: StopMode) -> None:
+        """Hand over first if leading; a successor is named if there is one, but a stop needs none.
+
+        A smart stop then waits for the new leader's first renewal, a fast one only until its release has left.
+        """
         if self.stopping is not None:
             return
+        reason = f"{mode.value} stop"
         self.stopping = reason
-        self.stop_deadline_ns = self.now_ns + self.lease_ns + STOP_LINGER_NS
+        smart = mode is StopMode.SMART
+        self.stop_deadline_ns = self.now_ns + (self.lease_ns + SMART_LINGER_NS if smart else FAST_LINGER_NS)
         if self.leading:
             fit = self._successors()
             successor = fit[0].node_id if fit else NOBODY
@@ -399,9 +405,9 @@ class Leading(Standing):
         if self.stopping is None or self.state in (State.STOPPED, State.RELEASING, State.ELECTED, State.LEADER):
             return
         released = self.record.released_term == self.record.term and self.record.term > 0
-        waits_for_successor = released and self.leader_id == 0 and len(self.voter_ids) > 1 and self.candidates()
+        nobody_yet = released and self.leader_id == 0 and len(self.voter_ids) > 1 and self.candidates()
         deadline_ns = self.stop_deadline_ns or 0
-        if waits_for_successor and self.now_ns < deadline_ns:
+        if nobody_yet and self.now_ns < deadline_ns:
             return
         self._finish(self.stopping)
 

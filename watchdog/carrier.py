@@ -1,0 +1,98 @@
+"""Carries the core's effects out, in their order: nothing leaves the node before what precedes it is durable.
+
+Orders on the gate and the address never wait for the disk: a slow disk must not keep a gate from being closed, and
+what opens it follows from acknowledgements that only durable state could have earned.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from pgvigil.ipc.errors import CommandError
+from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, HoldVip, KeepVip, Note, Persist
+from pgvigil.watchdog.core.record import Record
+
+
+class RecordWriter(Protocol):
+    """The part of `store.Writer` that is needed here."""
+
+    @property
+    def failure(self) -> CommandError | None: ...
+    def submit(self, record: Record) -> int: ...
+    def completed(self) -> list[int]: ...
+
+
+class Vip(Protocol):
+    """The part of `vip.holder.VipHolder` that is needed here."""
+
+    def keep(self) -> None: ...
+    def hold(self, lease_end_ns: int) -> None: ...
+    def close_gate(self) -> None: ...
+    def drop(self, on_down: Callable[[], None]) -> None: ...
+
+
+class Carrier:
+    """The queue between decisions and actions."""
+
+    def __init__(
+        self,
+        writer: RecordWriter,
+        vip: Vip,
+        on_vip_down: Callable[[], None],
+        act: Callable[[Effect], None],
+    ) -> None:
+        """`act` carries out everything but durability, gate and address."""
+        self._writer = writer
+        self._vip = vip
+        self._on_vip_down = on_vip_down
+        self._act = act
+        self._waiting: deque[int | Effect] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything has been carried out."""
+        return not self._waiting
+
+    def carry(self, effects: list[Effect]) -> None:
+        """Carry out what may be carried out now, queue the rest behind the disk."""
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._waiting.append(self._writer.submit(effect.record))
+            elif not self._at_once(effect):
+                if self._waiting:
+                    self._waiting.append(effect)
+                else:
+                    self._act(effect)
+
+    def _at_once(self, effect: Effect) -> bool:
+        if isinstance(effect, HoldVip):
+            self._vip.hold(effect.lease_end_ns)
+        elif isinstance(effect, CloseGate):
+            self._vip.close_gate()
+        elif isinstance(effect, DropVip):
+            self._vip.drop(self._on_vip_down)
+        elif isinstance(effect, KeepVip):
+            self._vip.keep()
+        elif isinstance(effect, Note):
+            self._act(effect)
+        else:
+            return False
+        return True
+
+    def written(self) -> None:
+        """The writer has news: release what waited for it. `CommandError` if the disk refused."""
+        done = set(self._writer.completed())
+        if self._writer.failure is not None:
+            raise self._writer.failure
+        while self._waiting:
+            head = self._waiting[0]
+            if isinstance(head, int):
+                if head not in done:
+                    return
+                done.discard(head)
+                self._waiting.popleft()
+            else:
+                self._waiting.popleft()
+                self._act(head)

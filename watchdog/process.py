@@ -1,0 +1,368 @@
+"""Watchdog main: the shell around the decision core.
+
+Turns sockets, timers and reports into events, and the core's effects into actions. Decides nothing. It ends by
+itself when the supervisor is gone: it hands over first, because nobody would restart it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+from collections import deque
+from dataclasses import replace
+
+from setproctitle import setproctitle
+
+from pgvigil.ipc import endpoints, frames, log
+from pgvigil.ipc.channel import ControlServer, Inbox, Outbox, ZmqPoller, new_context
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns, kernel_boot_id
+from pgvigil.ipc.errors import CommandError
+from pgvigil.ipc.frames import Health, Role, StopMode
+from pgvigil.ipc.loop import Loop
+from pgvigil.ipc.ready import Link, SignOfLife
+from pgvigil.watchdog.beliefs import Beliefs
+from pgvigil.watchdog.carrier import Carrier
+from pgvigil.watchdog.commands.runner import Result, Runner
+from pgvigil.watchdog.control import Control
+from pgvigil.watchdog.core import events
+from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
+from pgvigil.watchdog.core.messages import Message
+from pgvigil.watchdog.core.record import Record
+from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.peers import Peers
+from pgvigil.watchdog.settings import Settings
+from pgvigil.watchdog.status.report import Report
+from pgvigil.watchdog.store import Store, Writer
+from pgvigil.watchdog.supervisor.daemon import revive
+from pgvigil.watchdog.vip.holder import VipHolder
+from pgvigil.watchdog.vip.release import remove_tables
+
+HOUSEKEEPING_NS = NS_PER_S
+COURIER_RETRY_NS = 20 * NS_PER_MS
+KEPT_EVENTS = 20
+EXIT_OK, EXIT_FAILED = 0, 1
+
+logger = logging.getLogger("pgvigil")
+
+
+def core_settings(settings: Settings) -> CoreSettings:
+    """What the core is told."""
+    commands = settings.commands
+    return CoreSettings(
+        node_id=settings.node_id,
+        nodes=tuple(CoreNode(node.id, node.host, node.witness, node.priority) for node in settings.nodes),
+        lease_ms=settings.cluster.lease_ms,
+        renew_ms=settings.cluster.renew_ms,
+        preempt=settings.cluster.preempt,
+        commands=(CoreCommand("escalation", commands.escalation.policy),) if commands.escalation else (),
+    )
+
+
+def run(settings: Settings, link: Link, life_interval_ns: int) -> int:
+    """The whole life of watchdog main; the exit status. `CommandError` when it cannot start."""
+    main = Main(settings, link)
+    main.start(life_interval_ns)
+    status = main.live()
+    main.close()
+    if main.orphaned:
+        revive(settings)
+    return status
+
+
+class Main:
+    """Everything that watchdog main owns."""
+
+    def __init__(self, settings: Settings, link: Link) -> None:
+        self.settings = settings
+        self.started_at_ns = boottime_ns()
+        self.orphaned = False
+        self.exit_status = EXIT_OK
+        self.events: deque[tuple[int, str]] = deque(maxlen=KEPT_EVENTS)
+        self.processes: tuple[frames.ProcessInfo, ...] = ()
+        self._link = link
+        self._pending: deque[events.Event] = deque()
+        self._stepping = False
+        self._finished = False
+        self._title = ""
+        self._said: frames.Beat | None = None
+        self._said_at_ns = 0
+        self._unsaid: list[Outbox] = []
+        self._due_ns = 0
+        self.loop = Loop(ZmqPoller())
+        self._context = new_context()
+        self.runner = Runner(self.loop)
+        self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
+        self.vip.prepare()
+        self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
+        self._store = Store(settings.process.state_dir, settings.cluster.name, settings.node_id)
+        record, wait_until_ns = self._raise_boot()
+        self.core = Watchdog(core_settings(settings), record, secrets.randbelow, boottime_ns(), wait_until_ns)
+        self.writer = Writer(self._store)
+        self._carrier = Carrier(self.writer, self.vip, lambda: self.dispatch(events.VipDown()), self._act)
+        self._inbox = Inbox(self._context, endpoints.watchdog_endpoint(settings.process.run_dir), logger.warning)
+        self._senders = [
+            Outbox(self._context, endpoints.sender_endpoint(settings.process.run_dir, item.path), "watchdog main")
+            for item in settings.heartbeats
+        ]
+        server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
+        self.control = Control(server, Report(self), self.dispatch)
+        self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
+
+    def _raise_boot(self) -> tuple[Record, int]:
+        """PROTOCOL 1: the boot counter is raised durably, and the clean-stop flag cleared, before any message (P14)."""
+        kernel = kernel_boot_id()
+        record = self._store.open(kernel, secrets.randbits(62) + 1)
+        now_ns = boottime_ns()
+        wait_until_ns = restart_wait_ns(record.promised_ms, record.clean_stop, record.kernel_boot_id == kernel, now_ns)
+        raised = raised_boot(record, kernel)
+        self._store.save(raised)
+        return raised, wait_until_ns
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self, life_interval_ns: int) -> None:
+        """Watch everything, take the first step, say that we are ready."""
+        self.loop.watch(self._inbox.socket, self._reports)
+        self.loop.watch(self.control.socket, self.control.serve)
+        self.loop.watch(self.writer.fd, self._written)
+        self.loop.watch(self._link.fd, self._orders)
+        self.loop.on_signals((signal.SIGTERM,), lambda _: self.dispatch(events.Stop(StopMode.SMART)))
+        self.loop.join(self)
+        self.loop.join(Housekeeping(self))
+        self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
+        self._vip_changed()
+        self.dispatch(events.Started())
+        self._link.send(frames.Ready(self.core.sentence))
+        self.keep_house(boottime_ns())
+
+    def live(self) -> int:
+        """Until everything is let go of."""
+        self.loop.run()
+        return self.exit_status
+
+    def close(self) -> None:
+        """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
+        self._peers.close()
+        self.control.close()
+        self._inbox.close()
+        for sender in self._senders:
+            sender.close()
+        self.writer.close(1000)
+        if self._finished:
+            for trouble in remove_tables():
+                logger.warning("%s", trouble)
+        self._context.destroy(linger=0)
+
+    def wake(self) -> int | None:
+        """The core's next deadline."""
+        return self.core.wake()
+
+    def tick(self, now_ns: int) -> None:
+        """The core's deadline has passed."""
+        self.dispatch(events.Tick())
+
+    # --- events in --------------------------------------------------------------------------------
+
+    def dispatch(self, event: events.Event) -> None:
+        """Step the core; events that its effects cause are taken after it, each at an instant of its own."""
+        self._pending.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._pending:
+                effects = self.core.step(boottime_ns(), self._pending.popleft())
+                self._carrier.carry(effects)
+        finally:
+            self._stepping = False
+        if self._role_changed():
+            self.say_beat(boottime_ns())
+
+    def _message(self, sender: int, record_id: int, message: Message) -> None:
+        self.dispatch(events.Arrived(sender, record_id, message))
+
+    def _reports(self) -> None:
+        for received in self._inbox.receive():
+            if isinstance(received.frame, frames.Verdicts):
+                self.beliefs.take(received.frame, boottime_ns())
+                self.tell_views(boottime_ns())
+            else:
+                logger.warning("dropped a frame of kind %s, expected verdicts", type(received.frame).__name__)
+
+    def tell_views(self, now_ns: int) -> None:
+        """Give the core the newest beliefs, if they changed."""
+        views = self.beliefs.views(now_ns)
+        if views != self.core.views:
+            self.dispatch(views)
+
+    def _vip_changed(self) -> None:
+        status = self.vip.status()
+        fence = events.FenceState(status.can_hold, "; ".join(status.fence_problems))
+        if fence != self.core.fence:
+            self.dispatch(fence)
+
+    def _written(self) -> None:
+        try:
+            self._carrier.written()
+        except CommandError as error:
+            logger.error("gives up, because its record cannot be made durable: %s", error)
+            self.vip.close_gate()
+            self.vip.drop(lambda: None)
+            self.exit_status = EXIT_FAILED
+            self.loop.stop()
+            return
+        if self._finished and self._carrier.idle:
+            self.loop.stop()
+
+    def _orders(self) -> None:
+        for received in self._link.receive():
+            frame = received.frame
+            if isinstance(frame, frames.StopOrder):
+                self.dispatch(events.Stop(frame.mode))
+            elif isinstance(frame, frames.HandOverOrder):
+                self.control.hand_over_by_signal()
+            elif isinstance(frame, frames.ReopenLogsOrder):
+                log.reopen()
+                logger.info("status: %s", self.control.status_text())
+            elif isinstance(frame, frames.ChildrenReport):
+                self.processes = frame.processes
+            elif isinstance(frame, frames.ReloadDone):
+                self.control.reload_done(frame)
+        if self._link.closed and not self.orphaned:
+            self.orphaned = True
+            self.loop.unwatch(self._link.fd)
+            logger.error("the supervisor is gone: hands over and ends")
+            self.dispatch(events.Stop(StopMode.SMART))
+
+    # --- effects out ------------------------------------------------------------------------------
+
+    def _act(self, effect: events.Effect) -> None:
+        if isinstance(effect, events.Send):
+            self._peers.send(effect.to, effect.message)
+        elif isinstance(effect, events.Note):
+            self._note(effect)
+        elif isinstance(effect, events.Answer):
+            self.control.answer(effect)
+        elif isinstance(effect, events.StartCommand):
+            self._start_command(effect)
+        elif isinstance(effect, events.Finished):
+            self._finished = True
+            if self._carrier.idle:
+                self.loop.stop()
+
+    def _note(self, note: events.Note) -> None:
+        self.events.append((boottime_ns(), note.text))
+        logger.log(logging.getLevelNamesMapping()[note.level.value.upper()], "%s", note.text)
+        self._due_ns = 0
+
+    def _start_command(self, order: events.StartCommand) -> None:
+        """P21: the lease is checked once more, right before the start."""
+        intent = order.intent
+        command = self.settings.commands.escalation
+        if command is None or not self.core.lease_held_at(boottime_ns()):
+            logger.warning("does not start %s for %s: the lease has ended", intent.name, intent.event)
+            self.dispatch(events.CommandEnded(intent.token, False))
+            return
+        environment = {
+            **os.environ,
+            "PGVIGIL_TERM": str(intent.term),
+            "PGVIGIL_TOKEN": str(intent.token),
+            "PGVIGIL_EVENT": intent.event,
+            "PGVIGIL_NODE_ID": str(self.settings.node_id),
+        }
+
+        def done(result: Result) -> None:
+            logger.info("%s", result.describe())
+            self.dispatch(events.CommandEnded(intent.token, result.exit_status == 0 and not result.timed_out))
+
+        self.runner.start(intent.name, command.run, command.timeout_s * 1000, done, environment)
+
+    # --- what others are told ---------------------------------------------------------------------
+
+    def _sign(self) -> frames.Alive:
+        return frames.Alive(self.vip.status().wanted != "down", self.core.sentence[:200])
+
+    def role(self) -> Role:
+        """What this node says it is."""
+        if self.core.state is State.LEADER:
+            return Role.LEADER
+        if self.core.state in (State.ASKING, State.VOTING, State.ELECTED):
+            return Role.CANDIDATE
+        return Role.WITNESS if self.settings.node.witness else Role.STANDBY
+
+    def _beat(self, now_ns: int) -> frames.Beat:
+        core = self.core
+        electable = (
+            core.named
+            and core.stopping is None
+            and core.unfit_reason() is None
+            and now_ns >= max(core.restart_wait_until_ns, core.no_stand_until_ns)
+        )
+        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
+        role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0)
+
+    def _role_changed(self) -> bool:
+        said = self._said
+        return said is None or said.role is not self.role() or said.term != self.core.record.term
+
+    def say_beat(self, now_ns: int) -> None:
+        """Tell the senders what to put into the next heartbeats."""
+        beat = self._beat(now_ns)
+        self._said, self._said_at_ns = beat, now_ns
+        content = frames.BeatContent(now_ns, self.started_at_ns, beat)
+        self._unsaid = [sender for sender in self._senders if not sender.send(content)]
+
+    def keep_house_at_ns(self) -> int:
+        """When something is due that is not the core's."""
+        return min(self._due_ns, self._said_at_ns + COURIER_RETRY_NS) if self._unsaid else self._due_ns
+
+    def keep_house(self, now_ns: int) -> None:
+        """Once a second, and soon after every change: beliefs that went stale, title, heartbeat content."""
+        if now_ns >= self._due_ns:
+            self._due_ns = now_ns + HOUSEKEEPING_NS
+            self.tell_views(now_ns)
+            self._set_title()
+            self.say_beat(now_ns)
+        elif self._unsaid:
+            self.say_beat(now_ns)
+
+    def quorum(self) -> tuple[int, int, int]:
+        """Voters believed alive (this node included), needed, and all."""
+        core = self.core
+        alive = {peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE}
+        have = sum(1 for voter in core.voter_ids if voter in alive or voter == core.me)
+        return have, core.quorum, len(core.voter_ids)
+
+    def _set_title(self) -> None:
+        core = self.core
+        have, _, voters = self.quorum()
+        names = {State.BLANK: "waiting", State.STANDBY: self.role().value, State.LEADER: "leader"}
+        doing = names.get(core.state, core.state.value)
+        vip = self.vip.status()
+        shown = "none" if not self.settings.vip.addresses else vip.wanted
+        title = f"pgvigil: watchdog main ({doing}, term {core.record.term}, quorum {have}/{voters}, vip {shown})"
+        if title != self._title:
+            self._title = title
+            setproctitle(title)
+
+
+class Housekeeping:
+    """The participant for what is not the core's."""
+
+    def __init__(self, main: Main) -> None:
+        self._main = main
+
+    def wake(self) -> int | None:
+        return self._main.keep_house_at_ns()
+
+    def tick(self, now_ns: int) -> None:
+        self._main.keep_house(now_ns)
+
+
+def raised_boot(record: Record, kernel: str) -> Record:
+    """The record of a new start: the next boot, no claim of a clean stop, this kernel."""
+    return replace(record, boot=record.boot + 1, clean_stop=False, kernel_boot_id=kernel)

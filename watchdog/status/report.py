@@ -1,0 +1,190 @@
+"""The status of a node as plain data, for the command line and the log.
+
+Says "unknown" (null) rather than something stale, and gives the age of everything that was heard from others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pgvigil
+from pgvigil.ipc.clock import NS_PER_MS
+from pgvigil.ipc.frames import Health, NodeVerdict
+from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from pgvigil.watchdog.process import Main
+
+_STATES = {
+    State.BLANK: "waiting",
+    State.ASKING: "candidate",
+    State.VOTING: "candidate",
+    State.ELECTED: "candidate",
+}
+
+
+class Report:
+    """Reads everything, changes nothing."""
+
+    def __init__(self, main: Main) -> None:
+        self._main = main
+
+    def node_names(self) -> list[str]:
+        """Names and ids by which an operator may call a node."""
+        return [f"{node.id} ({node.host})" for node in self._main.settings.nodes]
+
+    def node_named(self, name: str) -> int | None:
+        """A node's id by host or id."""
+        return next((node.id for node in self._main.settings.nodes if name in (node.host, str(node.id))), None)
+
+    def make(self, now_ns: int) -> dict[str, object]:
+        """The whole status."""
+        main, core = self._main, self._main.core
+        have, need, voters = main.quorum()
+        leader = core.leader_id if core.leader_id and self._leader_fresh(now_ns) else None
+        return {
+            "version": pgvigil.__version__,
+            "node_id": main.settings.node_id,
+            "label": main.settings.node.host,
+            "cluster": main.settings.cluster.name,
+            "insecure": main.settings.cluster.insecure,
+            "now_ns": now_ns,
+            "state": self._state(),
+            "sentence": self._sentence(now_ns),
+            "term": core.record.term,
+            "leader_id": leader,
+            "quorum": {"have": have, "need": need, "voters": voters},
+            "lease": self._lease(now_ns),
+            "waiting_for": list(core.waiting_for()) if core.document is None else [],
+            "restart_wait_ms": max(0, (core.restart_wait_until_ns - now_ns) // NS_PER_MS),
+            "document": {
+                "term": core.record.stamp.term,
+                "version": core.record.stamp.version,
+                "committed": core.committed(),
+            },
+            "vip": self._vip(now_ns),
+            "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
+            "processes": [
+                {
+                    "name": process.name,
+                    "pid": process.pid,
+                    "state": process.state,
+                    "restarts": process.restarts,
+                    "up_ms": max(0, (now_ns - process.started_at_ns) // NS_PER_MS),
+                    "last_exit": process.last_exit,
+                }
+                for process in main.processes
+            ],
+            "events": [
+                {"at_ns": at_ns, "age_ms": (now_ns - at_ns) // NS_PER_MS, "text": text} for at_ns, text in main.events
+            ],
+        }
+
+    def _state(self) -> str:
+        core = self._main.core
+        if core.state is State.STANDBY and self._main.settings.node.witness:
+            return "witness"
+        if core.state is State.BLANK and core.document is None:
+            return "founding"
+        return _STATES.get(core.state, core.state.value)
+
+    def _sentence(self, now_ns: int) -> str:
+        core = self._main.core
+        if core.state is State.BLANK and core.document is None:
+            return core.waiting_sentence()
+        unfit = core.unfit_reason()
+        if core.state is State.STANDBY and unfit is not None and not self._main.settings.node.witness:
+            return f"{core.sentence}; cannot lead now: {unfit}"
+        return core.sentence
+
+    def _leader_fresh(self, now_ns: int) -> bool:
+        """A leader is known while its lease or this node's promise to it runs; later it is unknown."""
+        core = self._main.core
+        if core.leader_id == core.me:
+            return core.lease_held_at(now_ns)
+        return core.leader_heard_ns is not None and now_ns < core.leader_heard_ns + core.lease_ns
+
+    def _lease(self, now_ns: int) -> dict[str, object]:
+        core = self._main.core
+        left_ms = None
+        if core.lease is not None and core.lease.until_ns is not None and core.lease_held_at(now_ns):
+            left_ms = (core.lease.until_ns - now_ns) // NS_PER_MS
+        return {"left_ms": left_ms, "length_ms": core.lease_ns // NS_PER_MS}
+
+    def _vip(self, now_ns: int) -> dict[str, object]:
+        status = self._main.vip.status()
+        open_now = status.gate == "open" and status.gate_until_ns is not None
+        left_ms = max(0, (status.gate_until_ns - now_ns) // NS_PER_MS) if open_now and status.gate_until_ns else None
+        return {
+            "wanted": status.wanted,
+            "interface": status.interface,
+            "addresses": [{"address": str(address), "present": present} for address, present in status.addresses],
+            "gate": status.gate,
+            "gate_left_ms": left_ms,
+            "fence_problems": list(status.fence_problems),
+            "conflict": status.conflict,
+        }
+
+    def _node(self, node: NodeSettings, now_ns: int) -> dict[str, object]:
+        core = self._main.core
+        common: dict[str, object] = {
+            "id": node.id,
+            "label": node.host,
+            "priority": node.priority,
+            "voter": node.id in core.voter_ids,
+        }
+        if node.id == core.me:
+            return {**common, **self._own(now_ns)}
+        return {**common, **self._peer(self._main.beliefs.verdict(node.id, now_ns), node, now_ns)}
+
+    def _own(self, now_ns: int) -> dict[str, object]:
+        main, core = self._main, self._main.core
+        return {
+            "self": True,
+            "role": main.role().value,
+            "term": core.record.term,
+            "health": Health.ALIVE.value,
+            "evidence": core.views.evidence,
+            "since_ms": (now_ns - main.started_at_ns) // NS_PER_MS,
+            "age_ms": 0,
+            "pgpool": core.views.pgpool.value,
+            "electable": core.named and core.unfit_reason() is None,
+            "paths": [],
+        }
+
+    def _peer(self, verdict: NodeVerdict | None, node: NodeSettings, now_ns: int) -> dict[str, object]:
+        unknown: dict[str, object] = {
+            "self": False,
+            "role": "unknown",
+            "term": None,
+            "health": Health.UNKNOWN.value,
+            "evidence": "lifecheck does not report",
+            "since_ms": None,
+            "age_ms": None,
+            "pgpool": Health.UNKNOWN.value,
+            "electable": None,
+            "paths": [],
+        }
+        if verdict is None:
+            return unknown
+        known: dict[str, object] = {
+            "health": verdict.health.value,
+            "evidence": verdict.evidence,
+            "since_ms": (now_ns - verdict.since_ns) // NS_PER_MS,
+            "paths": [
+                {
+                    "interface": path.interface,
+                    "last_heard_ms": (now_ns - path.last_heard_at_ns) // NS_PER_MS if path.last_heard_at_ns else None,
+                }
+                for path in verdict.paths
+            ],
+        }
+        beat = verdict.beat
+        if beat is None:
+            return {**unknown, **known}
+        known["age_ms"] = (now_ns - verdict.beat_at_ns) // NS_PER_MS + beat.content_age_ms
+        if verdict.health is not Health.ALIVE:
+            return {**unknown, **known}
+        known.update(role=beat.role.value, term=beat.term, pgpool=beat.pgpool.value, electable=beat.electable)
+        return {**unknown, **known}
