@@ -1,0 +1,62 @@
+# Every target does its own set-up: `make test` and `make demo` work on a bare Debian 12 as root.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+HOLD   ?=
+RUNS   ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages test unit live lab check format demo acceptance bench wheel clean
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+packages:        ## Debian packages that the demo and the lab tests need (root)
+	@bash scripts/install-packages
+
+$(STAMP): pyproject.toml requirements.lock
+	@bash scripts/make-venv $(PYTHON) $(VENV)
+	@touch $(STAMP)
+
+setup: $(STAMP)  ## the virtual environment, from the locked versions
+
+test: packages setup  ## everything: style, types, unit, live and lab tests
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not live and not lab"
+	$(BIN)/pytest -m "live or lab"
+
+unit: setup      ## unit, property and scenario tests only; needs neither root nor packages
+	$(BIN)/pytest -n 2 -m "not live and not lab"
+
+live: setup      ## tests with real processes on loopback
+	$(BIN)/pytest -m live
+
+lab: packages setup  ## tests in network namespaces with real pgpool-II and PostgreSQL (root)
+	$(BIN)/pytest -m lab
+
+check: setup     ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup    ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: packages setup  ## three hosts, a dead leader, a switchover; HOLD=1 leaves it running
+	$(BIN)/pgvigil demo $(if $(HOLD),--hold,)
+
+acceptance: packages setup  ## every fault of the acceptance table RUNS times, worst case reported
+	$(BIN)/python -m pgvigil.watchdog.demo.acceptance --runs $(RUNS)
+
+bench: packages setup  ## processes, memory and CPU of every node in steady state
+	$(BIN)/python -m pgvigil.watchdog.demo.bench
+
+wheel: setup     ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:           ## remove what was built
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
