@@ -38,9 +38,13 @@ class Record:
         return 0 < self.answered_at_ns <= self.asked_at_ns + ANSWER_LIMIT_MS * NS_PER_MS
 
 
-def read_records(path: Path) -> list[Record]:
-    """All complete records of a file that may still be written to, by time of asking."""
-    data = path.read_bytes() if path.exists() else b""
+def read_records(path: Path, offset: int = 0) -> list[Record]:
+    """All complete records of a file that may still be written to, from a byte offset on, by time of asking."""
+    if not path.exists():
+        return []
+    with open(path, "rb") as file:
+        file.seek(max(0, offset // RECORD_BYTES * RECORD_BYTES))
+        data = file.read()
     numbers = array("q", data[: len(data) // RECORD_BYTES * RECORD_BYTES])
     records = [Record(*numbers[at : at + FIELDS]) for at in range(0, len(numbers), FIELDS)]
     return sorted(records, key=lambda record: record.asked_at_ns)
