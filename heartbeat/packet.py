@@ -1,0 +1,129 @@
+"""The heartbeat datagram, from values to bytes and back.
+
+Heartbeats cross networks that others can write to, so nothing is decoded before its keyed hash was checked, and a
+datagram of another key is told apart from a forged one: that is nearly always an operator's mistake, and
+worth a sentence with both key ids. Freshness is not judged here (`heartbeat.session`). The module refuses to
+raise anything but `PacketError` on bad bytes, and never shows the key.
+
+    offset  0   4 bytes   magic
+            4   1 byte    version of the format
+            5   8 bytes   key id
+           13   n bytes   body: msgpack of `Heartbeat` (`ipc.codec`)
+         13+n  16 bytes   keyed BLAKE2b (RFC 7693) of everything before it
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pgvigil.ipc import codec
+from pgvigil.ipc.errors import InvariantError, PeerError
+from pgvigil.ipc.frames import Beat
+
+MAGIC = b"pgvH"
+VERSION = 1
+KEY_ID_BYTES = 8
+MAC_BYTES = 16
+HEADER_BYTES = len(MAGIC) + 1 + KEY_ID_BYTES
+MAX_DATAGRAM_BYTES = 1200  # below the smallest IPv6 MTU (RFC 8200, section 5): never fragmented
+
+
+class Rejection(enum.Enum):
+    """Why a datagram was not taken; one counter and one log line a minute for each."""
+
+    OVERSIZE = "larger than a heartbeat can be"
+    FOREIGN = "not a heartbeat of pgvigil"
+    VERSION = "of another version of pgvigil"
+    OTHER_KEY = "signed with another key"
+    FORGED = "wrongly signed"
+    MALFORMED = "signed, but not readable"
+    MISDIRECTED = "meant for another node or path"
+    STRANGER = "from a node that is not configured as a peer on this path"
+    REPEATED = "seen before, or older than one seen before"
+    UNPROVEN = "without proof that they are new"
+
+
+class PacketError(PeerError):
+    """A datagram that is no valid heartbeat, with the class of the reason."""
+
+    def __init__(self, rejection: Rejection, message: str) -> None:
+        super().__init__(message)
+        self.rejection = rejection
+
+
+class OtherKeyError(PacketError):
+    """A heartbeat that is signed with another key; `theirs` is its key id in hexadecimal digits."""
+
+    def __init__(self, theirs: str) -> None:
+        super().__init__(Rejection.OTHER_KEY, f"signed with the key of id {theirs}")
+        self.theirs = theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What one node tells another on one path.
+
+    `boot` names the sender's start of its kernel: sequences of different boots cannot be compared. `nonce` is what
+    the destination shall echo, `echo` the destination's nonce as last learned (0: none yet), `sequence` the
+    sender's CLOCK_BOOTTIME in ns at sending.
+    """
+
+    sender: int
+    destination: int
+    path: int
+    boot: int
+    nonce: int
+    echo: int
+    sequence: int
+    beat: Beat
+
+
+class Signer:
+    """Writes and checks datagrams under one key of 16 to 64 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        if not 16 <= len(key) <= blake2b.MAX_KEY_SIZE:
+            raise InvariantError(f"a heartbeat key of {len(key)} bytes, expected 16 to {blake2b.MAX_KEY_SIZE}")
+        key_id = blake2b(key, digest_size=KEY_ID_BYTES, person=b"pgvigil hb keyid").digest()
+        self.key_id = key_id.hex()
+        self._header = MAGIC + bytes([VERSION]) + key_id
+        self._keyed = blake2b(key=key, digest_size=MAC_BYTES, person=b"pgvigil hb mac")
+
+    def encode(self, heartbeat: Heartbeat) -> bytes:
+        """The signed datagram; `InvariantError` if it does not fit into `MAX_DATAGRAM_BYTES`."""
+        signed = self._header + codec.encode(heartbeat)
+        size = len(signed) + MAC_BYTES
+        if size > MAX_DATAGRAM_BYTES:
+            raise InvariantError(f"a heartbeat of {size} bytes, expected at most {MAX_DATAGRAM_BYTES}")
+        return signed + self._mac(signed)
+
+    def decode(self, datagram: bytes) -> Heartbeat:
+        """An authentic heartbeat, or `PacketError` (`OtherKeyError` if only the key differs)."""
+        self._check_header(datagram)
+        signed, mac = datagram[:-MAC_BYTES], datagram[-MAC_BYTES:]
+        if not hmac.compare_digest(self._mac(signed), mac):
+            raise PacketError(Rejection.FORGED, "the signature does not fit the content; expected ours")
+        try:
+            return codec.decode(Heartbeat, signed[HEADER_BYTES:], MAX_DATAGRAM_BYTES)
+        except PeerError as error:
+            raise PacketError(Rejection.MALFORMED, str(error)) from None
+
+    def _check_header(self, datagram: bytes) -> None:
+        size = len(datagram)
+        if size > MAX_DATAGRAM_BYTES:
+            raise PacketError(Rejection.OVERSIZE, f"more than {MAX_DATAGRAM_BYTES} bytes")
+        if size < HEADER_BYTES + MAC_BYTES or not datagram.startswith(MAGIC):
+            raise PacketError(Rejection.FOREIGN, f"{size} bytes that start with {datagram[:4].hex() or 'nothing'}")
+        version = datagram[len(MAGIC)]
+        if version != VERSION:
+            raise PacketError(Rejection.VERSION, f"format version {version}, expected {VERSION}")
+        if not datagram.startswith(self._header):
+            raise OtherKeyError(datagram[len(MAGIC) + 1 : HEADER_BYTES].hex())
+
+    def _mac(self, signed: bytes) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(signed)
+        return keyed.digest()

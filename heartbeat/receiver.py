@@ -1,0 +1,254 @@
+"""The heartbeat receiver of one path.
+
+It takes datagrams from the network, believes those that are authentic and fresh, and passes them on to lifecheck with
+the instant of their arrival; it passes the nonces to the sender of the same path. It judges nobody, and no
+datagram can end it: what it refuses is counted, explained once a minute, and reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from pgvigil.heartbeat import udp
+from pgvigil.heartbeat.packet import MAX_DATAGRAM_BYTES, Heartbeat, OtherKeyError, PacketError, Rejection, Signer
+from pgvigil.heartbeat.session import MAX_NONCE, Freshness, FreshnessTable
+from pgvigil.heartbeat.settings import HeartbeatSettings
+from pgvigil.heartbeat.shell import Shell
+from pgvigil.heartbeat.trouble import Retry, Troubles
+from pgvigil.ipc import endpoints, frames
+from pgvigil.ipc.channel import Outbox
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
+from pgvigil.ipc.errors import CommandError
+from pgvigil.ipc.ready import Link
+
+logger = logging.getLogger("pgvigil")
+
+DATAGRAMS_PER_WAKE = 64
+CHECK_INTERVAL_NS = 5 * NS_PER_S
+REPEAT_SESSIONS_NS = 200 * NS_PER_MS  # a sender that was restarted speaks again before anybody's dead time is over
+RETRY_SESSIONS_NS = 20 * NS_PER_MS
+OTHER_KEY_INTERVAL_NS = 3600 * NS_PER_S
+UNPROVEN_FOR_NS = 2 * NS_PER_S  # shorter is an exchange of nonces, longer is a peer that does not hear us
+
+
+def draw_nonce() -> int:
+    """63 random bits, never 0."""
+    return int.from_bytes(os.urandom(8)) & MAX_NONCE or 1
+
+
+class KeyWatch:
+    """Whose heartbeats are signed with another key: said once, then once an hour, and when it is over."""
+
+    def __init__(self) -> None:
+        self._said_at_ns: dict[str, int] = {}
+
+    def other_key(self, source: str, now_ns: int) -> bool:
+        """True if it is time to say it about this source."""
+        said_at_ns = self._said_at_ns.get(source)
+        if said_at_ns is not None and now_ns - said_at_ns < OTHER_KEY_INTERVAL_NS:
+            return False
+        self._said_at_ns[source] = now_ns
+        return True
+
+    def our_key(self, source: str) -> bool:
+        """True if this source had another key before."""
+        return self._said_at_ns.pop(source, None) is not None
+
+
+class Receiver:
+    """A participant of the loop, and the callback of the UDP socket."""
+
+    def __init__(self, settings: HeartbeatSettings, shell: Shell) -> None:
+        self._settings = settings
+        self._shell = shell
+        self._signer = Signer(settings.key)
+        self._peers = {peer.node_id: peer for peer in settings.peers}
+        self._by_host = {udp.normal_host(peer.address): peer for peer in settings.peers}
+        self._freshness = FreshnessTable(tuple(self._peers), draw_nonce)
+        self._told_sessions: tuple[frames.PeerSession, ...] = ()
+        self._last_fresh_ns = dict.fromkeys(self._peers, boottime_ns())
+        self._keys = KeyWatch()
+        self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
+        self._retry = Retry()
+        self._socket: udp.PathSocket | None = None
+        self._socket_due_ns = 0
+        self._sessions_due_ns = 0
+        self._to_sender: Outbox = shell.outbox(endpoints.sender_endpoint(settings.run_dir, settings.path))
+        self._to_lifecheck: Outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir))
+        self.rejected = dict.fromkeys(Rejection, 0)
+        self.fresh = 0
+
+    def describe(self) -> str:
+        """For the sign of life and for `Ready`."""
+        where = udp.show(self._settings.address, self._settings.port)
+        state = f"listening on {where}" if self._socket is not None else f"not listening: {self._retry.reason}"
+        return f"{state}; {self.fresh} heard, {sum(self.rejected.values())} rejected"
+
+    # --- datagrams --------------------------------------------------------------------------------
+
+    def _on_datagrams(self) -> None:
+        if self._socket is None:
+            return
+        for _ in range(DATAGRAMS_PER_WAKE):
+            try:
+                # One byte more than allowed: a longer datagram is cut there (MSG_TRUNC) and rejected by its size.
+                datagram, source = self._socket.socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose_socket(f"cannot receive: {error.strerror}", boottime_ns())
+                return
+            self._take(datagram, source, boottime_ns())
+
+    def _take(self, datagram: bytes, source: udp.Address, now_ns: int) -> None:
+        try:
+            heartbeat = self._signer.decode(datagram)
+            self._check_addressee(heartbeat)
+        except OtherKeyError as error:
+            self._reject_other_key(error, source, now_ns)
+            return
+        except PacketError as error:
+            peer = self._by_host.get(udp.plain_host(source))
+            self._reject(error.rejection, None if peer is None else peer.node_id, source, str(error), now_ns)
+            return
+        freshness = self._freshness.judge(heartbeat, now_ns)
+        if freshness is Freshness.FRESH:
+            self._pass_on(heartbeat, source, now_ns)
+        else:
+            self._reject_stale(heartbeat, freshness, source, now_ns)
+        self._tell_sessions_if_changed(now_ns)
+
+    def _check_addressee(self, heartbeat: Heartbeat) -> None:
+        ours = self._settings
+        if heartbeat.destination != ours.node_id or heartbeat.path != ours.path:
+            raise PacketError(
+                Rejection.MISDIRECTED,
+                f"for node {heartbeat.destination} on path {heartbeat.path}, "
+                f"expected node {ours.node_id} on path {ours.path}",
+            )
+        if heartbeat.sender not in self._peers:
+            raise PacketError(
+                Rejection.STRANGER, f"from node {heartbeat.sender}, expected one of {', '.join(map(str, self._peers))}"
+            )
+
+    def _pass_on(self, heartbeat: Heartbeat, source: udp.Address, now_ns: int) -> None:
+        self.fresh += 1
+        peer = self._peers[heartbeat.sender]
+        self._last_fresh_ns[peer.node_id] = now_ns
+        self._to_lifecheck.send(frames.Heard(heartbeat.sender, self._settings.path, now_ns, heartbeat.beat))
+        if self._keys.our_key(peer.label):
+            logger.info("heartbeats from %s (%s) are signed with our key again", udp.plain_host(source), peer.label)
+            self._troubles.resolve(peer.node_id)
+
+    # --- refusals ---------------------------------------------------------------------------------
+
+    def _reject(self, rejection: Rejection, node_id: int | None, source: udp.Address, detail: str, now_ns: int) -> None:
+        self.rejected[rejection] += 1
+        sender = udp.plain_host(source)
+        reason = f"dropped a datagram from {sender} on {self._settings.interface}, {rejection.value}: {detail}"
+        self._troubles.add(node_id, rejection.name, reason, now_ns)
+
+    def _reject_other_key(self, error: OtherKeyError, source: udp.Address, now_ns: int) -> None:
+        self.rejected[Rejection.OTHER_KEY] += 1
+        host = udp.plain_host(source)
+        peer = self._by_host.get(host)
+        reason = (
+            f"heartbeats from {host} ({peer.label if peer else 'no configured peer'}) are signed with another key "
+            f"(theirs {error.theirs}, ours {self._signer.key_id}); is authkey_file the same on both hosts?"
+        )
+        # All strangers together have one line: their addresses are not authenticated and may be anybody's.
+        say = self._keys.other_key(peer.label if peer else "", now_ns)
+        self._troubles.add(peer.node_id if peer else None, None, reason, now_ns)
+        if say:
+            logger.warning("%s", reason)
+
+    def _reject_stale(self, heartbeat: Heartbeat, freshness: Freshness, source: udp.Address, now_ns: int) -> None:
+        peer = self._peers[heartbeat.sender]
+        if freshness is Freshness.REPEATED:
+            self._reject(Rejection.REPEATED, peer.node_id, source, f"{peer.label} did not send it now", now_ns)
+            return
+        self.rejected[Rejection.UNPROVEN] += 1
+        silent_ns = now_ns - self._last_fresh_ns[peer.node_id]
+        if silent_ns >= UNPROVEN_FOR_NS:
+            reason = (
+                f"heartbeats of {peer.label} arrive on {self._settings.interface} without echoing our nonce for "
+                f"{silent_ns // NS_PER_S} s: it does not hear us there, or somebody replays old ones"
+            )
+            self._troubles.add(peer.node_id, f"unproven {peer.node_id}", reason, now_ns)
+
+    # --- nonces for the sender --------------------------------------------------------------------
+
+    def _tell_sessions_if_changed(self, now_ns: int) -> None:
+        if self._freshness.announced() != self._told_sessions:
+            self._tell_sessions(now_ns)
+
+    def _tell_sessions(self, now_ns: int) -> None:
+        table = self._freshness.announced()
+        taken = self._to_sender.send(frames.Sessions(self._settings.path, table))
+        self._told_sessions = table if taken else ()
+        self._sessions_due_ns = now_ns + (REPEAT_SESSIONS_NS if taken else RETRY_SESSIONS_NS)
+
+    # --- deadlines --------------------------------------------------------------------------------
+
+    def wake(self) -> int | None:
+        return min(self._sessions_due_ns, self._socket_due_ns)
+
+    def tick(self, now_ns: int) -> None:
+        if now_ns >= self._socket_due_ns:
+            self._keep_socket(now_ns)
+        if now_ns >= self._sessions_due_ns:
+            self._tell_sessions(now_ns)
+            for trouble in self._troubles.due(now_ns):
+                self._to_lifecheck.send(trouble)
+            self._shell.set_summary(self.describe())
+
+    def _keep_socket(self, now_ns: int) -> None:
+        if self._socket is None:
+            self._open_socket(now_ns)
+            return
+        self._socket_due_ns = now_ns + CHECK_INTERVAL_NS
+        try:
+            self._socket.check()
+        except CommandError as error:
+            self._lose_socket(str(error), now_ns)
+
+    def _open_socket(self, now_ns: int) -> None:
+        settings = self._settings
+        try:
+            self._socket = udp.PathSocket(settings.interface, settings.address, settings.port)
+        except CommandError as error:
+            self._failed(str(error), now_ns)
+            return
+        self._socket_due_ns = now_ns + CHECK_INTERVAL_NS
+        self._troubles.resolve(settings.node_id)
+        self._shell.loop.watch(self._socket.fd, self._on_datagrams)
+        if self._retry.succeeded():
+            logger.info("heartbeats are received on %s again", udp.show(settings.address, settings.port))
+        elsewhere = udp.misplaced(settings.interface, settings.address)
+        if elsewhere is not None:
+            reason = f"address {settings.address} is on {elsewhere}, not on {settings.interface}; correct [[node.path]]"
+            self._troubles.add(settings.node_id, "misplaced", reason, now_ns)
+
+    def _lose_socket(self, reason: str, now_ns: int) -> None:
+        if self._socket is not None:
+            self._shell.loop.unwatch(self._socket.fd)
+            self._socket.close()
+            self._socket = None
+        self._failed(reason, now_ns)
+
+    def _failed(self, reason: str, now_ns: int) -> None:
+        self._retry.failed(reason, now_ns)
+        self._socket_due_ns = self._retry.due_ns
+        self._troubles.add(self._settings.node_id, "socket", f"no heartbeats are received: {reason}", now_ns)
+
+
+def run(settings: HeartbeatSettings, link: Link, life_interval_ns: int) -> int:
+    """The process; returns its exit code."""
+    name = f"heartbeat receiver {settings.interface}:{settings.port}"
+    shell = Shell(name, link)
+    shell.set_title(name)
+    receiver = Receiver(settings, shell)
+    receiver.tick(boottime_ns())
+    shell.loop.join(receiver)
+    return shell.run(receiver.describe(), life_interval_ns)

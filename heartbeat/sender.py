@@ -1,0 +1,197 @@
+"""The heartbeat sender of one path.
+
+It tells every peer, every interval and at once when something changed, what watchdog main last said of this node. It
+refuses to speak for a watchdog that has fallen silent: after two seconds the heartbeat goes on (the host lives),
+but claims neither a role nor that the node could lead.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from pgvigil.heartbeat import udp
+from pgvigil.heartbeat.packet import Heartbeat, Signer
+from pgvigil.heartbeat.settings import HeartbeatSettings, PeerAddress
+from pgvigil.heartbeat.shell import Shell
+from pgvigil.heartbeat.trouble import Retry, Troubles
+from pgvigil.ipc import endpoints, frames
+from pgvigil.ipc.channel import Inbox
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns, kernel_boot_id
+from pgvigil.ipc.errors import CommandError
+from pgvigil.ipc.ready import Link
+
+logger = logging.getLogger("pgvigil")
+
+CONTENT_VALID_NS = 2 * NS_PER_S
+EXTRA_ROUND_NS = 50 * NS_PER_MS
+CHECK_INTERVAL_NS = 5 * NS_PER_S
+NOTHING_SAID = frames.Beat(frames.Role.UNKNOWN, 0, False, frames.Health.UNKNOWN, 0, 0, (), 0)
+
+
+def boot_number(boot_id: str) -> int:
+    """The kernel's boot id (a UUID) as a number that fits the codec."""
+    return int(boot_id.replace("-", ""), 16) & (2**63 - 1)
+
+
+def current_beat(content: frames.BeatContent | None, started_at_ns: int, now_ns: int) -> frames.Beat:
+    """What may be said of this node now: silence of watchdog main takes away role and electability."""
+    if content is None:
+        return replace(NOTHING_SAID, content_age_ms=max(0, now_ns - started_at_ns) // NS_PER_MS)
+    age_ns = max(0, now_ns - content.said_at_ns)
+    beat = replace(
+        content.beat,
+        up_for_ms=max(0, now_ns - content.started_at_ns) // NS_PER_MS,
+        content_age_ms=age_ns // NS_PER_MS,
+    )
+    if age_ns < CONTENT_VALID_NS:
+        return beat
+    return replace(beat, role=frames.Role.UNKNOWN, electable=False)
+
+
+def differs(old: frames.Beat | None, new: frames.Beat) -> bool:
+    """Whether peers should hear of it at once."""
+    return old is None or (old.role, old.term, old.electable, old.pgpool) != (
+        new.role,
+        new.term,
+        new.electable,
+        new.pgpool,
+    )
+
+
+class Sender:
+    """A participant of the loop: rounds of heartbeats."""
+
+    def __init__(self, settings: HeartbeatSettings, shell: Shell) -> None:
+        self._settings = settings
+        self._signer = Signer(settings.key)
+        self._boot = boot_number(kernel_boot_id())
+        self._started_at_ns = boottime_ns()
+        self._interval_ns = settings.interval_ms * NS_PER_MS
+        self._destinations: dict[int, udp.Address] = {}
+        self._sessions: dict[int, frames.PeerSession] = {}
+        self._content: frames.BeatContent | None = None
+        self._last_round_ns = 0
+        self._due_ns = 0
+        self._check_due_ns = 0
+        self._socket: udp.PathSocket | None = None
+        self._retry = Retry()
+        self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
+        self._outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir))
+        self._shell = shell
+        self.sent = 0
+
+    def describe(self) -> str:
+        """For the sign of life and for `Ready`."""
+        state = "sending" if self._socket is not None else f"not sending: {self._retry.reason}"
+        return f"{state}; {self.sent} sent, {self._troubles.total} refused"
+
+    def on_frames(self, inbox: Inbox) -> None:
+        """Take nonces and contents; either may ask for an extra round."""
+        for received in inbox.receive():
+            if isinstance(received.frame, frames.Sessions):
+                self._take_sessions(received.frame)
+            elif isinstance(received.frame, frames.BeatContent):
+                self._take_content(received.frame)
+
+    def _take_sessions(self, table: frames.Sessions) -> None:
+        changed = False
+        for session in table.peers:
+            old = self._sessions.get(session.node_id)
+            if session.theirs == 0 and old is not None:
+                session = replace(session, theirs=old.theirs)  # a receiver that has just started; theirs still holds
+            if session != old:
+                self._sessions[session.node_id] = session
+                changed = True
+        if changed:
+            self._hurry()
+
+    def _take_content(self, content: frames.BeatContent) -> None:
+        old = self._content.beat if self._content is not None else None
+        self._content = content
+        if differs(old, content.beat):
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._due_ns = min(self._due_ns, self._last_round_ns + EXTRA_ROUND_NS)
+
+    def wake(self) -> int | None:
+        return self._due_ns
+
+    def tick(self, now_ns: int) -> None:
+        self._last_round_ns = now_ns
+        self._due_ns = now_ns + self._interval_ns
+        self._keep_socket(now_ns)
+        if self._socket is not None:
+            beat = current_beat(self._content, self._started_at_ns, now_ns)
+            for peer in self._settings.peers:
+                self._send(peer, beat, self._socket)
+        for trouble in self._troubles.due(now_ns):
+            self._outbox.send(trouble)
+        self._shell.set_summary(self.describe())
+
+    def _send(self, peer: PeerAddress, beat: frames.Beat, path_socket: udp.PathSocket) -> None:
+        session = self._sessions.get(peer.node_id)
+        if session is None:
+            return  # without a nonce of ours nobody could answer in a way that we believe
+        now_ns = boottime_ns()
+        heartbeat = Heartbeat(
+            self._settings.node_id,
+            peer.node_id,
+            self._settings.path,
+            self._boot,
+            session.ours,
+            session.theirs,
+            now_ns,
+            beat,
+        )
+        try:
+            path_socket.socket.sendto(self._signer.encode(heartbeat), self._destination(peer))
+            self.sent += 1
+        except (OSError, CommandError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            target = f"{peer.label} ({udp.show(peer.address, peer.port)})"
+            reason = f"cannot send heartbeats to {target} on {self._settings.interface}: {why}"
+            self._troubles.add(peer.node_id, "send", reason, now_ns)
+
+    def _destination(self, peer: PeerAddress) -> udp.Address:
+        known = self._destinations.get(peer.node_id)
+        if known is None:
+            known = self._destinations[peer.node_id] = udp.resolve(peer.address, peer.port)[1]
+        return known
+
+    def _keep_socket(self, now_ns: int) -> None:
+        if self._socket is not None and now_ns >= self._check_due_ns:
+            self._check_due_ns = now_ns + CHECK_INTERVAL_NS
+            try:
+                self._socket.check()
+            except CommandError as error:
+                self._socket.close()
+                self._socket = None
+                self._failed(str(error), now_ns)
+        if self._socket is None and now_ns >= self._retry.due_ns:
+            try:
+                self._socket = udp.PathSocket(self._settings.interface, self._settings.address, 0)
+            except CommandError as error:
+                self._failed(str(error), now_ns)
+                return
+            self._check_due_ns = now_ns + CHECK_INTERVAL_NS
+            if self._retry.succeeded():
+                logger.info("heartbeats are sent from %s again", self._settings.address)
+            self._troubles.resolve(self._settings.node_id)
+
+    def _failed(self, reason: str, now_ns: int) -> None:
+        self._retry.failed(reason, now_ns)
+        self._troubles.add(self._settings.node_id, "socket", f"no heartbeats are sent: {reason}", now_ns)
+
+
+def run(settings: HeartbeatSettings, link: Link, life_interval_ns: int) -> int:
+    """The process; returns its exit code."""
+    name = f"heartbeat sender {settings.interface}"
+    shell = Shell(name, link)
+    shell.set_title(f"{name} -> {','.join(peer.label for peer in settings.peers)}")
+    sender = Sender(settings, shell)
+    shell.inbox(endpoints.sender_endpoint(settings.run_dir, settings.path), sender.on_frames)
+    sender.tick(boottime_ns())
+    shell.loop.join(sender)
+    return shell.run(sender.describe(), life_interval_ns)

@@ -1,0 +1,114 @@
+"""The verdicts of one node about its peers, since when they hold, and when they can change.
+
+Events in, verdicts out: `step` takes what happened and returns the verdicts that changed; `wake` says when to step
+again. The methods do the judging (`detector`), `verdict.combine` puts their opinions together; this module only keeps
+the verdicts, and refuses to call a wavering sentence a change: only the health of a node, or what it says of itself,
+is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgvigil.ipc.frames import Beat, Health, NodeVerdict
+from pgvigil.lifecheck.core.detector import HeartbeatMethod
+from pgvigil.lifecheck.core.verdict import Method, combine
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A fresh heartbeat that arrived at `at_ns`."""
+
+    node_id: int
+    path: int
+    at_ns: int
+    beat: Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Our own loop was late by `lateness_ns`."""
+
+    lateness_ns: int
+
+
+Event = Heartbeat | Late
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`changed`: nodes whose health is another one now; `news`: whether watchdog main should hear at once."""
+
+    changed: tuple[NodeVerdict, ...]
+    news: bool
+
+
+class Judge:
+    """Step-style: `step(now, event)`, `wake()`, and `verdicts(now)` for the whole picture."""
+
+    def __init__(
+        self,
+        node_ids: tuple[int, ...],
+        interfaces: tuple[str, ...],
+        methods: Sequence[str],
+        deadtime_ns: int,
+        started_at_ns: int,
+    ) -> None:
+        self._node_ids = node_ids
+        self._heartbeats = HeartbeatMethod(node_ids, interfaces, deadtime_ns, started_at_ns)
+        self._methods: list[Method] = [self._heartbeats] if "heartbeat" in methods else []
+        self._health = dict.fromkeys(node_ids, (Health.UNKNOWN, started_at_ns))
+        self._words: dict[int, tuple[object, ...]] = {}
+
+    def step(self, now_ns: int, event: Event | None = None) -> Outcome:
+        """Take an event, or just the passing of time."""
+        news = False
+        if isinstance(event, Late):
+            for method in self._methods:
+                method.late(event.lateness_ns)
+        elif isinstance(event, Heartbeat):
+            if not self._heartbeats.heard(event.node_id, event.path, event.at_ns, event.beat, now_ns):
+                return Outcome((), False)
+            news = self._says_something_new(event.node_id)
+        changed = tuple(verdict for node_id in self._node_ids if (verdict := self._reconsider(node_id, now_ns)))
+        return Outcome(changed, news or bool(changed))
+
+    def wake(self) -> int | None:
+        """The next instant at which a verdict can change without an event."""
+        return min((at for method in self._methods if (at := method.wake()) is not None), default=None)
+
+    def verdicts(self, now_ns: int) -> tuple[NodeVerdict, ...]:
+        """All verdicts with their evidence of now; call `step` first."""
+        return tuple(self._verdict(node_id, now_ns) for node_id in self._node_ids)
+
+    def count(self, health: Health) -> int:
+        """How many peers have this verdict."""
+        return sum(known is health for known, _ in self._health.values())
+
+    def _reconsider(self, node_id: int, now_ns: int) -> NodeVerdict | None:
+        health = self._opinion(node_id, now_ns)[0]
+        if health is self._health[node_id][0]:
+            return None
+        self._health[node_id] = (health, now_ns)
+        return self._verdict(node_id, now_ns)
+
+    def _opinion(self, node_id: int, now_ns: int) -> tuple[Health, str]:
+        opinions = [opinion for method in self._methods if (opinion := method.opinion(node_id, now_ns)) is not None]
+        combined = combine(opinions)
+        return combined.health, combined.evidence
+
+    def _verdict(self, node_id: int, now_ns: int) -> NodeVerdict:
+        health, since_ns = self._health[node_id]
+        beat, beat_at_ns = self._heartbeats.beat(node_id)
+        evidence = self._opinion(node_id, now_ns)[1]
+        return NodeVerdict(node_id, health, since_ns, evidence, self._heartbeats.paths(node_id), beat, beat_at_ns)
+
+    def _says_something_new(self, node_id: int) -> bool:
+        beat, _ = self._heartbeats.beat(node_id)
+        if beat is None:
+            return False
+        words = (beat.role, beat.term, beat.electable, beat.pgpool)
+        known = self._words.get(node_id)
+        self._words[node_id] = words
+        return words != known

@@ -1,0 +1,189 @@
+"""The lifecheck process: heartbeats and probes in, verdicts for watchdog main out.
+
+It repeats everything it knows once a second, at once when something changed, and again and again until it is taken when
+watchdog main was away, so that a restarted watchdog main knows the cluster within milliseconds. It decides nothing
+about leadership, and judges peers only by what `lifecheck.core` makes of the evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pgvigil.heartbeat.shell import Shell
+from pgvigil.ipc import endpoints, frames
+from pgvigil.ipc.channel import Inbox
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
+from pgvigil.ipc.ready import Link
+from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late, Outcome
+from pgvigil.lifecheck.probes.pgpool import PgpoolProbe, Reading
+from pgvigil.lifecheck.settings import LifecheckSettings
+
+logger = logging.getLogger("pgvigil")
+
+REPEAT_NS = NS_PER_S
+EAGER_FOR_NS = NS_PER_S
+EAGER_REPEAT_NS = 50 * NS_PER_MS
+RETRY_NS = 20 * NS_PER_MS
+TROUBLE_VALID_NS = 15 * NS_PER_S
+MAX_TROUBLES = 64
+
+
+class Reporter:
+    """When to send `Verdicts`: on news, eagerly after a start or a refusal, and once a second."""
+
+    def __init__(self, started_at_ns: int) -> None:
+        self.due_ns = started_at_ns
+        self._eager_until_ns = started_at_ns + EAGER_FOR_NS
+
+    def news(self, now_ns: int) -> None:
+        """Send in this round of the loop."""
+        self.due_ns = min(self.due_ns, now_ns)
+
+    def sent(self, taken: bool, now_ns: int) -> None:
+        """Plan the next report."""
+        if not taken:
+            self._eager_until_ns = now_ns + EAGER_FOR_NS
+            self.due_ns = now_ns + RETRY_NS
+        else:
+            self.due_ns = now_ns + (EAGER_REPEAT_NS if now_ns < self._eager_until_ns else REPEAT_NS)
+
+
+class TroubleTable:
+    """What heartbeat processes complain about; forgotten when it is taken back or no longer repeated."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, int, int], tuple[int, frames.PathTrouble]] = {}
+
+    def take(self, sender: str, trouble: frames.PathTrouble, now_ns: int) -> None:
+        """Keep, replace, or drop if the reason is empty."""
+        key = (sender, trouble.path, trouble.node_id)
+        if not trouble.reason:
+            self._entries.pop(key, None)
+        elif key in self._entries or len(self._entries) < MAX_TROUBLES:
+            self._entries[key] = (now_ns, trouble)
+
+    def current(self, now_ns: int) -> tuple[frames.PathTrouble, ...]:
+        """Those that were repeated lately, in the order of their first appearance."""
+        for key, (at_ns, _) in list(self._entries.items()):
+            if now_ns - at_ns >= TROUBLE_VALID_NS:
+                del self._entries[key]
+        return tuple(trouble for _, trouble in self._entries.values())
+
+
+class Lifecheck:
+    """A participant of the loop that joins judge, probe and reports."""
+
+    def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
+        now_ns = boottime_ns()
+        self._settings = settings
+        self._shell = shell
+        self._labels = {peer.node_id: peer.label for peer in settings.peers}
+        self._interval_ns = settings.interval_ms * NS_PER_MS
+        deadtime_ns = settings.deadtime_ms * NS_PER_MS
+        self._judge = Judge(tuple(self._labels), settings.interfaces, settings.methods, deadtime_ns, now_ns)
+        self._troubles = TroubleTable()
+        self._reporter = Reporter(now_ns)
+        self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir))
+        self._pulse_due_ns = now_ns + self._interval_ns
+        self._probe: PgpoolProbe | None = None
+        self._unchecked = frames.Health.ALIVE, now_ns, "not checked"
+        if settings.pgpool_pid_file is not None and "process" in settings.methods:
+            self._probe = PgpoolProbe(settings.pgpool_pid_file, deadtime_ns, shell.loop, self._on_pgpool, now_ns)
+            self._probe.tick(now_ns)
+        self.show()
+
+    def describe(self) -> str:
+        """The title, also the summary of the sign of life."""
+        alive = self._judge.count(frames.Health.ALIVE)
+        return f"lifecheck ({alive}/{len(self._labels)} peers alive, pgpool {self._pgpool()[0].value})"
+
+    def show(self) -> None:
+        """Bring title and summary up to date."""
+        title = self.describe()
+        self._shell.set_title(title)
+        self._shell.set_summary(title)
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def on_frames(self, inbox: Inbox) -> None:
+        """Heartbeats and complaints of the heartbeat processes."""
+        self._notice_lateness(boottime_ns())
+        for received in inbox.receive():
+            frame, now_ns = received.frame, boottime_ns()
+            if isinstance(frame, frames.Heard):
+                event = Heartbeat(frame.node_id, frame.path, frame.received_at_ns, frame.beat)
+                self._conclude(self._judge.step(now_ns, event), now_ns)
+            elif isinstance(frame, frames.PathTrouble):
+                self._troubles.take(received.sender, frame, now_ns)
+
+    def _on_pgpool(self, reading: Reading) -> None:
+        logger.log(_level(reading.health), "pgpool is %s: %s", reading.health.value, reading.evidence)
+        self._reporter.news(boottime_ns())
+        # Without a probe yet this is its first reading, and __init__ shows it.
+        if self._probe is not None:
+            self.show()
+
+    def _conclude(self, outcome: Outcome, now_ns: int) -> None:
+        for verdict in outcome.changed:
+            label = self._labels[verdict.node_id]
+            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, verdict.evidence)
+        if outcome.changed:
+            self.show()
+        if outcome.news:
+            self._reporter.news(now_ns)
+
+    def _notice_lateness(self, now_ns: int) -> None:
+        """The pulse should have come every interval; what it is late by was our own standstill."""
+        lateness_ns = now_ns - self._pulse_due_ns
+        if lateness_ns <= self._interval_ns:
+            return
+        logger.warning(
+            "lifecheck was late by %d ms, so silence of that time is not held against peers; is the host overloaded?",
+            lateness_ns // NS_PER_MS,
+        )
+        self._pulse_due_ns = now_ns + self._interval_ns
+        if self._probe is not None:
+            self._probe.late(lateness_ns)
+        self._conclude(self._judge.step(now_ns, Late(lateness_ns)), now_ns)
+
+    # --- deadlines --------------------------------------------------------------------------------
+
+    def wake(self) -> int | None:
+        deadlines = [self._reporter.due_ns, self._pulse_due_ns, self._judge.wake()]
+        if self._probe is not None:
+            deadlines.append(self._probe.wake())
+        return min(at for at in deadlines if at is not None)
+
+    def tick(self, now_ns: int) -> None:
+        self._notice_lateness(now_ns)
+        if now_ns >= self._pulse_due_ns:
+            self._pulse_due_ns = now_ns + self._interval_ns
+        if self._probe is not None and now_ns >= (self._probe.wake() or 0):
+            self._probe.tick(now_ns)
+        self._conclude(self._judge.step(now_ns), now_ns)
+        if now_ns >= self._reporter.due_ns:
+            self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
+
+    def _report(self, now_ns: int) -> frames.Verdicts:
+        health, since_ns, evidence = self._pgpool()
+        peers = self._judge.verdicts(now_ns)
+        return frames.Verdicts(now_ns, health, since_ns, evidence, peers, self._troubles.current(now_ns))
+
+    def _pgpool(self) -> tuple[frames.Health, int, str]:
+        if self._probe is None:
+            return self._unchecked
+        reading = self._probe.reading
+        return reading.health, reading.since_ns, reading.evidence
+
+
+def _level(health: frames.Health) -> int:
+    return logging.WARNING if health is frames.Health.DEAD else logging.INFO
+
+
+def run(settings: LifecheckSettings, link: Link, life_interval_ns: int) -> int:
+    """The process; returns its exit code."""
+    shell = Shell("lifecheck", link)
+    lifecheck = Lifecheck(settings, shell)
+    shell.inbox(endpoints.lifecheck_endpoint(settings.run_dir), lifecheck.on_frames)
+    shell.loop.join(lifecheck)
+    return shell.run(lifecheck.describe(), life_interval_ns)
