@@ -163,8 +163,10 @@ class Lab:
     def power_off(self, host: Host) -> None:
         """The host is gone at once: cable, processes, and the kernel's state (addresses, rules) with them."""
         self.cut(host)
-        _remove_namespace(host.namespace)
+        commands.empty_namespace(host.namespace)
+        # The cable before the namespace: the kernel would remove it later, at a time of its own choice.
         commands.ip(self.switch, [f"link del {host.port}"])
+        _remove_namespace(host.namespace)
         self._reap()
 
     def is_on(self, host: Host) -> bool:
