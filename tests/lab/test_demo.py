@@ -51,9 +51,9 @@ def _read_until(process: subprocess.Popen[str], text: str, limit_s: float) -> st
     end = time.monotonic() + limit_s
     while text not in output and time.monotonic() < end:
         if select.select([process.stdout], [], [], 0.5)[0]:
-            line = process.stdout.readline()
-            if not line:
+            data = os.read(process.stdout.fileno(), 65536)  # not readline: its buffer hides lines from select
+            if not data:
                 break
-            output += line
+            output += data.decode()
     assert text in output, output
     return output

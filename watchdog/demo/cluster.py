@@ -32,6 +32,7 @@ class NodeView:
     leader: int = 0
     """Node id, 0 for none known."""
     alive: frozenset[int] = frozenset()
+    electable: frozenset[int] = frozenset()
     vip_up: bool = False
     raw: str = field(default="", repr=False)
 
@@ -146,21 +147,22 @@ class Cluster:
 
 def view_of(status: Any) -> NodeView:
     """Translate the status document; the only function that knows its shape."""
-    alive = frozenset(int(node["id"]) for node in status["nodes"] if node["health"] == "alive")
-    vip = status["vip"]
+    nodes, vip = status["nodes"], status["vip"]
     return NodeView(
-        role=str(status["role"]),
+        role=str(status["state"]),
         term=int(status["term"]),
-        leader=int(status["leader"] or 0),
-        alive=alive,
-        vip_up=bool(vip["up"]),
+        leader=int(status["leader_id"] or 0),
+        alive=frozenset(int(node["id"]) for node in nodes if node["health"] == "alive"),
+        electable=frozenset(int(node["id"]) for node in nodes if node["electable"]),
+        vip_up=vip["gate"] == "open" and all(address["present"] for address in vip["addresses"]),
         raw=json.dumps(status),
     )
 
 
 def is_settled(views: Sequence[NodeView]) -> bool:
-    """One leader with the VIP, all nodes in one term, everybody alive in everybody's eyes."""
+    """One leader with the VIP, all nodes in one term, everybody alive in everybody's eyes and able to lead."""
     everybody = frozenset(range(1, len(views) + 1))
     leaders = [view for view in views if view.role == "leader"]
     same_term = len({(view.term, view.leader) for view in views}) == 1
-    return len(leaders) == 1 and leaders[0].vip_up and same_term and all(v.alive >= everybody for v in views)
+    well = all(view.alive >= everybody and view.electable >= everybody for view in views)
+    return len(leaders) == 1 and leaders[0].vip_up and same_term and well
