@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class HeartbeatSettings:
     address: str
     port: int
     peers: tuple[PeerAddress, ...]
-    key: bytes
+    # No repr: settings end up in logs and tracebacks.
+    key: bytes = field(repr=False)
     interval_ms: int
     run_dir: str

@@ -7,7 +7,7 @@ or checked again.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgvigil.heartbeat.settings import HeartbeatSettings
 from pgvigil.lifecheck.settings import LifecheckSettings
@@ -49,7 +49,8 @@ class ClusterSettings:
     """[cluster]; `key` is the 32-byte secret, or a well-known one if `insecure`."""
 
     name: str
-    key: bytes
+    # No repr: settings end up in logs and tracebacks.
+    key: bytes = field(repr=False)
     insecure: bool
     lease_ms: int
     renew_ms: int

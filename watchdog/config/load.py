@@ -1,0 +1,250 @@
+"""The only way from a file to `Settings`.
+
+`load` raises one `ConfigError` with every mistake of the file, one a line; `check` gives the same as data, warnings
+included. Reads the configuration, the key file and the names of the local interfaces; changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pgvigil.heartbeat.settings import HeartbeatSettings, PeerAddress
+from pgvigil.lifecheck.settings import LifecheckPeer, LifecheckSettings
+from pgvigil.watchdog.config import keys, local_rules, rules
+from pgvigil.watchdog.config.identity import own_node_id
+from pgvigil.watchdog.config.kinds import ip_literal
+from pgvigil.watchdog.config.local import LocalNetwork, local_network
+from pgvigil.watchdog.config.problems import Problem, Problems, refusal
+from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
+from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
+from pgvigil.watchdog.settings import (
+    ClusterSettings,
+    CommandSettings,
+    Fence,
+    NodeSettings,
+    PathSettings,
+    ProcessSettings,
+    Settings,
+    UserCommand,
+    VipAddress,
+    VipSettings,
+)
+
+PATH_PORT = 9694
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What reading a file came to; `settings` is None if there are mistakes."""
+
+    settings: Settings | None
+    mistakes: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load(path: str, node_id: int | None = None, local: LocalNetwork | None = None) -> Settings:
+    """The settings of this node, or `ConfigError` with all mistakes, one a line."""
+    outcome = examine(path, node_id, local)
+    if outcome.settings is None:
+        raise refusal(outcome.mistakes)
+    return outcome.settings
+
+
+def check(path: str, node_id: int | None = None, local: LocalNetwork | None = None) -> list[Problem]:
+    """Mistakes, then warnings; empty if all is well."""
+    outcome = examine(path, node_id, local)
+    return [*outcome.mistakes, *outcome.warnings]
+
+
+def examine(
+    path: str, node_id: int | None = None, local: LocalNetwork | None = None,
+    environment: Mapping[str, str] | None = None, data: bytes | None = None,
+) -> Outcome:  # fmt: skip
+    """Settings, mistakes and warnings at once; `data` instead of the file's content, for tests."""
+    try:
+        source = read_source(path) if data is None else parse_source(path, data)
+    except Unreadable as error:
+        return Outcome(None, (Problem(path, error.line, "", error.wrong, error.expected),), ())
+    problems = Problems(source)
+    draft = read_draft(problems)
+    _fill_paths(draft)
+    rules.apply_rules(problems, draft)
+    network = local if local is not None else local_network()
+    own_id = own_node_id(problems, node_id, os.environ if environment is None else environment, draft.nodes, network)
+    own = next((node for node in draft.nodes if own_id is not None and node.section.get("id") == own_id), None)
+    interface, commands = _this_machine(problems, draft, own, network)
+    settings = None
+    if own is not None and not problems.mistakes:
+        settings = _Assembly(source, draft, own, network, interface, commands).settings()
+    return Outcome(settings, tuple(problems.mistakes), tuple(problems.warnings))
+
+
+def _fill_paths(draft: Draft) -> None:
+    """A host that is an address and has no paths has one: that address."""
+    for node in draft.nodes:
+        host = node.section.get("host")
+        if not node.paths_given and host is not None and ip_literal(host) is not None:
+            values = {"interface": local_rules.AUTO, "address": host, "port": PATH_PORT}
+            node.paths = [Section(node.section.location, values, frozenset())]
+
+
+def _this_machine(
+    problems: Problems, draft: Draft, own: NodeDraft | None, network: LocalNetwork
+) -> tuple[str, dict[str, str]]:
+    """Interface of the virtual IP and the driver's commands, both checked, for this node."""
+    if own is None:
+        return "", {}
+    local_rules.own_paths_are_here(problems, own, network)
+    if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
+        return "", {}
+    interface = local_rules.vip_interface(problems, draft, network)
+    if draft["vip"].get("driver") != "command":
+        return interface, {}
+    commands = _driver_commands(draft["vip"], interface or "eth0")
+    local_rules.commands_can_run(problems, draft, commands)
+    return interface, commands
+
+
+def _driver_commands(vip: Section, interface: str) -> dict[str, str]:
+    """The driver's commands; the defaults are pgpool-II's, with this node's interface and prefix length."""
+    prefix = vip.get("addresses")[0].partition("/")[2]
+    defaults = {
+        "if_up_cmd": f"/usr/bin/sudo /sbin/ip addr add $_IP_$/{prefix} dev {interface}",
+        "if_down_cmd": f"/usr/bin/sudo /sbin/ip addr del $_IP_$/{prefix} dev {interface}",
+        "arping_cmd": f"/usr/bin/sudo /usr/sbin/arping -U $_IP_$ -w 1 -I {interface}",
+    }
+    return {name: vip.get(name) or default for name, default in defaults.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembly:
+    """Puts the settings together from a draft without mistakes."""
+
+    source: Source
+    draft: Draft
+    own: NodeDraft
+    network: LocalNetwork
+    interface: str
+    commands: Mapping[str, str]
+
+    def settings(self) -> Settings:
+        cluster, process = self._cluster(), self._process()
+        nodes = tuple(self._node(node) for node in self.draft.nodes)
+        own = next(node for node in nodes if node.id == self.own.section.get("id"))
+        peers = tuple(node for node in nodes if node.id != own.id)
+        return Settings(
+            source=os.path.abspath(self.source.path),
+            node_id=own.id,
+            cluster=cluster,
+            nodes=nodes,
+            heartbeats=self._heartbeats(cluster, process, own, peers),
+            lifecheck=self._lifecheck(process, own, peers),
+            vip=self._vip(),
+            commands=CommandSettings(self._command("escalation"), self._command("de_escalation")),
+            process=process,
+        )
+
+    def _cluster(self) -> ClusterSettings:
+        table = self.draft["cluster"]
+        name, insecure = table.get("name"), table.get("insecure")
+        if insecure:
+            key = keys.insecure_key(name)
+        else:
+            key = keys.master_key(keys.read_secret(rules.key_path(self.source.path, self.draft)), name)
+        return ClusterSettings(
+            name=name,
+            key=key,
+            insecure=insecure,
+            lease_ms=table.get("lease_ms"),
+            renew_ms=table.get("renew_ms"),
+            quorum=table.get("quorum"),
+            preempt=table.get("preempt"),
+            fence=Fence(table.get("fence")),
+        )
+
+    def _process(self) -> ProcessSettings:
+        table = self.draft["process"]
+        return ProcessSettings(
+            run_dir=table.get("run_dir"),
+            state_dir=table.get("state_dir"),
+            log=table.get("log"),
+            log_level=table.get("log_level"),
+            hang_timeout_ms=table.get("hang_timeout_ms"),
+        )
+
+    def _node(self, node: NodeDraft) -> NodeSettings:
+        table, own = node.section, node is self.own
+        return NodeSettings(
+            id=table.get("id"),
+            host=table.get("host"),
+            port=table.get("port"),
+            witness=table.get("role") == "witness",
+            priority=table.get("priority"),
+            pgpool_host=table.get("pgpool_host") or table.get("host"),
+            pgpool_port=table.get("pgpool_port"),
+            pcp_port=table.get("pcp_port"),
+            paths=tuple(
+                PathSettings(local_rules.path_interface(path, own, self.network), path.get("address"), path.get("port"))
+                for path in node.paths
+            ),
+        )
+
+    def _heartbeats(
+        self, cluster: ClusterSettings, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
+    ) -> tuple[HeartbeatSettings, ...]:
+        key = keys.heartbeat_key(cluster.key, cluster.name)
+        return tuple(
+            HeartbeatSettings(
+                node_id=own.id,
+                path=number,
+                interface=path.interface,
+                address=path.address,
+                port=path.port,
+                peers=tuple(
+                    PeerAddress(peer.id, peer.host, peer.paths[number].address, peer.paths[number].port)
+                    for peer in peers
+                ),
+                key=key,
+                interval_ms=self.draft["heartbeat"].get("interval_ms"),
+                run_dir=process.run_dir,
+            )
+            for number, path in enumerate(own.paths)
+        )
+
+    def _lifecheck(
+        self, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
+    ) -> LifecheckSettings:
+        heartbeat = self.draft["heartbeat"]
+        without_pgpool = own.witness and "pgpool_host" not in self.own.section.given
+        return LifecheckSettings(
+            node_id=own.id,
+            peers=tuple(LifecheckPeer(peer.id, peer.host) for peer in peers),
+            interfaces=tuple(path.interface for path in own.paths),
+            methods=self.draft["lifecheck"].get("methods"),
+            interval_ms=heartbeat.get("interval_ms"),
+            deadtime_ms=heartbeat.get("deadtime_ms"),
+            pgpool_pid_file=None if without_pgpool else self.draft["pgpool"].get("pid_file"),
+            run_dir=process.run_dir,
+        )
+
+    def _vip(self) -> VipSettings:
+        table = self.draft["vip"]
+        split = [item.partition("/") for item in table.get("addresses")]
+        return VipSettings(
+            addresses=tuple(VipAddress(address, int(prefix)) for address, _, prefix in split),
+            interface=self.interface,
+            driver=table.get("driver"),
+            if_up_cmd=self.commands.get("if_up_cmd", ""),
+            if_down_cmd=self.commands.get("if_down_cmd", ""),
+            arping_cmd=self.commands.get("arping_cmd", ""),
+            announce_interval_s=table.get("announce_interval_s"),
+            command_timeout_s=table.get("command_timeout_s"),
+        )
+
+    def _command(self, name: str) -> UserCommand | None:
+        table = self.draft.commands.get(name)
+        if table is None:
+            return None
+        return UserCommand(table.get("run"), table.get("timeout_s"), table.get("policy"))

@@ -1,0 +1,155 @@
+"""Every setting that a configuration may hold: its table, key, kind, default and one sentence.
+
+The tables are the single source: the reader checks against them, the reference in docs/configuration.md and the
+sample in conf/ are tested against them. A key that DESIGN names but this version lacks stands here too, with
+`later`, so that it is refused by name rather than as unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgvigil.watchdog.config import kinds
+from pgvigil.watchdog.config.kinds import Kind
+
+MAX_NODES = 127
+MAX_PATHS = 8
+MAX_VIPS = 16
+
+
+class Absent:
+    """No default: `REQUIRED` must stand in the file, `DERIVED` is worked out from other settings."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+REQUIRED = Absent("required")
+DERIVED = Absent("derived")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting. `later` is true for names that are reserved for a later version."""
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    later: bool = False
+
+
+def _later(name: str) -> Key:
+    return Key(name, kinds.text(""), DERIVED, "Not in this version.", later=True)
+
+
+PORT = kinds.integer(1, 65535)
+COMMAND = kinds.text("expected a shell command", may_be_empty=True)
+
+CLUSTER = (
+    Key("name", kinds.name(), REQUIRED, "Name of the cluster; part of every key, so clusters cannot mix."),
+    Key("authkey_file", kinds.text("expected the path of the key file"), DERIVED, "File with the shared secret."),
+    Key("insecure", kinds.boolean(), False, "Run without a secret; shown in every status."),
+    Key("lease_ms", kinds.integer(300, 60_000, "ms"), 1000, "How long a leader may act after a majority agreed."),
+    Key("renew_ms", kinds.integer(20, 20_000, "ms"), 200, "How often the leader asks for its lease again."),
+    Key("quorum", kinds.choice("majority"), "majority", "How many voters must agree."),
+    Key("preempt", kinds.boolean(), False, "Whether a node of higher priority takes over from a healthy leader."),
+    Key("fence", kinds.choice("required", "best-effort"), "required", "Whether the kernel gate is demanded."),
+)
+
+NODE = (
+    Key("id", kinds.integer(1, MAX_NODES), REQUIRED, "Number of the node, never given twice."),
+    Key("host", kinds.host(), REQUIRED, "Host name or address, as operators know the node."),
+    Key("port", PORT, 9000, "TCP port of the watchdog, on every path address."),
+    Key("role", kinds.choice("member", "witness"), "member", "A witness votes and never leads."),
+    Key("priority", kinds.integer(0, 1_000_000), 1, "The highest stands first."),
+    Key("pgpool_host", kinds.host(), DERIVED, "Where its pgpool-II listens; default: host."),
+    Key("pgpool_port", PORT, 9999, "Port of its pgpool-II for clients."),
+    Key("pcp_port", PORT, 9898, "Port of its pgpool-II for PCP."),
+)
+
+PATH = (
+    Key("interface", kinds.interface(), "auto", "Network interface on that node; auto: found by the address."),
+    Key("address", kinds.address(), REQUIRED, "Address of the node on this path."),
+    Key("port", PORT, 9694, "UDP port of the heartbeats."),
+)
+
+HEARTBEAT = (
+    Key("interval_ms", kinds.integer(20, 10_000, "ms"), 200, "How often a heartbeat is sent on every path."),
+    Key("deadtime_ms", kinds.integer(100, 120_000, "ms"), 1000, "Silence on all paths that makes a node dead."),
+)
+
+VIP = (
+    Key("addresses", kinds.many(kinds.vip(), MAX_VIPS), (), "Virtual addresses; an empty list means none."),
+    Key("interface", kinds.interface(), DERIVED, "Interface that carries them; default: the one in their network."),
+    Key("driver", kinds.choice("netlink", "command"), "netlink", "How addresses are set."),
+    Key("if_up_cmd", COMMAND, DERIVED, "Driver command: sets $_IP_$."),
+    Key("if_down_cmd", COMMAND, DERIVED, "Driver command: removes $_IP_$."),
+    Key("arping_cmd", COMMAND, DERIVED, "Driver command: announces $_IP_$."),
+    Key("announce_interval_s", kinds.integer(1, 86_400, "s"), 60, "How often the leader announces the addresses."),
+    Key("command_timeout_s", kinds.integer(1, 60, "s"), 5, "Time limit of each of these commands."),
+)
+
+LATER_METHODS = ("query", "upstream", "external")
+METHODS = kinds.many(kinds.choice("heartbeat", "process", later=LATER_METHODS), 5)
+
+LIFECHECK = (
+    Key("methods", METHODS, ("heartbeat", "process"), "How nodes are judged; heartbeat is always needed."),
+    *(_later(f"query{part}") for part in ("", "_database", "_user", "_password_file", "_interval_ms", "_life_points")),
+    *(_later(f"upstream{part}") for part in ("", "_servers", "_command")),
+    _later("interfaces"),
+)
+
+PGPOOL = (
+    Key(
+        "pid_file",
+        kinds.absolute_path("expected the absolute path of pid_file_name in pgpool.conf"),
+        "/var/run/postgresql/pgpool.pid",
+        "pid_file_name of pgpool.conf; tells which process to watch.",
+    ),
+    Key("pcp_user", kinds.text("expected a user of pcp.conf"), DERIVED, "User for PCP; checked, not used yet."),
+    Key(
+        "pcp_password_file",
+        kinds.absolute_path("expected the absolute path of a file of mode 0600"),
+        DERIVED,
+        "File with that user's password; checked, not used yet.",
+    ),
+)
+
+COMMAND_ENTRY = (
+    Key("run", kinds.text("expected a shell command"), REQUIRED, "Shell command."),
+    Key("timeout_s", kinds.integer(1, 3600, "s"), 30, "Time limit; then its process group is killed."),
+    Key("policy", kinds.choice("once", "retry"), "once", "Whether the next leader runs it again if in doubt."),
+)
+
+COMMAND_NAMES = ("escalation", "de_escalation")
+LATER_COMMANDS = ("failover", "failback", "follow_primary")
+
+PROCESS = (
+    Key("run_dir", kinds.absolute_path("expected an absolute path"), "/run/pgvigil", "Sockets and pid file; 0700."),
+    Key("state_dir", kinds.absolute_path("expected an absolute path"), "/var/lib/pgvigil", "The durable record."),
+    Key("log", kinds.log_target(), "stderr", "stderr, syslog or file:/absolute/path."),
+    Key("log_level", kinds.choice("debug", "info", "warning", "error"), "info", "Least level that is logged."),
+    Key("hang_timeout_ms", kinds.integer(500, 600_000, "ms"), 4000, "Silence that makes a process count as hung."),
+)
+
+STATUS = (_later("listen"),)
+
+# Plain tables; [[node]], [[node.path]] and [commands] have shapes of their own in `reader`.
+TABLES: dict[str, tuple[Key, ...]] = {
+    "cluster": CLUSTER,
+    "heartbeat": HEARTBEAT,
+    "vip": VIP,
+    "lifecheck": LIFECHECK,
+    "pgpool": PGPOOL,
+    "process": PROCESS,
+    "status": STATUS,
+}
+TOP_LEVEL = ("cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "commands", "process", "status")
+REQUIRED_TABLES = ("cluster", "node")
+# Every table under the name that documentation uses for it.
+ALL: dict[str, tuple[Key, ...]] = {**TABLES, "node": NODE, "node.path": PATH, "commands.*": COMMAND_ENTRY}
