@@ -1,0 +1,99 @@
+"""Verdicts over time: changes, news, and the combination of methods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgvigil.ipc.frames import Beat, Health, Role
+from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late
+from pgvigil.lifecheck.core.verdict import Opinion, combine
+
+MS = 1_000_000
+BEAT = Beat(Role.STANDBY, 1, True, Health.ALIVE, 1, 1, (), 0)
+
+
+def judge(*methods: str) -> Judge:
+    return Judge((2, 3), ("eth0",), methods or ("heartbeat", "process"), 1000 * MS, 0)
+
+
+def test_a_first_heartbeat_is_a_change_and_the_next_is_not() -> None:
+    core = judge()
+    outcome = core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
+    assert [(verdict.node_id, verdict.health, verdict.since_ns) for verdict in outcome.changed] == [
+        (2, Health.ALIVE, 5 * MS)
+    ]
+    assert outcome.news
+    later = core.step(200 * MS, Heartbeat(2, 0, 200 * MS, replace(BEAT, up_for_ms=200, hears=(3,))))
+    assert later.changed == () and not later.news
+    assert core.count(Health.ALIVE) == 1
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        replace(BEAT, role=Role.LEADER),
+        replace(BEAT, term=2),
+        replace(BEAT, electable=False),
+        replace(BEAT, pgpool=Health.DEAD),
+    ],
+)
+def test_what_a_peer_says_of_itself_is_news(beat: Beat) -> None:
+    core = judge()
+    core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
+    outcome = core.step(10 * MS, Heartbeat(2, 0, 10 * MS, beat))
+    assert outcome.changed == () and outcome.news
+    assert core.verdicts(10 * MS)[0].beat == beat
+
+
+def test_death_is_reported_at_the_wake_with_its_instant() -> None:
+    core = judge()
+    core.step(100 * MS, Heartbeat(2, 0, 100 * MS, BEAT))
+    core.step(150 * MS, Heartbeat(3, 0, 150 * MS, BEAT))
+    assert core.wake() == 1100 * MS
+    (dead,) = core.step(1100 * MS).changed
+    assert (dead.node_id, dead.health, dead.evidence) == (2, Health.DEAD, "silent on eth0 for 1000 ms")
+    assert dead.beat == BEAT and dead.beat_at_ns == 100 * MS
+    assert core.step(1101 * MS).changed == ()
+    assert core.verdicts(5000 * MS)[0].since_ns == 1100 * MS
+
+
+def test_lateness_is_taken_before_the_time_that_passed() -> None:
+    core = judge()
+    core.step(100 * MS, Heartbeat(2, 0, 100 * MS, BEAT))
+    outcome = core.step(9000 * MS, Late(8500 * MS))
+    assert outcome.changed == ()
+    assert {verdict.node_id for verdict in core.step(9600 * MS).changed} == {2, 3}
+
+
+def test_without_the_heartbeat_method_nobody_is_judged_but_beats_are_passed_on() -> None:
+    core = judge("external")
+    outcome = core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
+    assert outcome.changed == () and outcome.news
+    assert core.wake() is None
+    verdict = core.verdicts(9999 * MS)[0]
+    assert (verdict.health, verdict.evidence) == (Health.UNKNOWN, "no method judges other nodes")
+    assert verdict.beat == BEAT
+
+
+def test_heartbeats_of_strangers_change_nothing() -> None:
+    outcome = judge().step(5 * MS, Heartbeat(9, 0, 5 * MS, BEAT))
+    assert outcome.changed == () and not outcome.news
+
+
+ALIVE, DEAD, UNKNOWN = Opinion(Health.ALIVE, "a"), Opinion(Health.DEAD, "d"), Opinion(Health.UNKNOWN, "u")
+
+
+@pytest.mark.parametrize(
+    ("opinions", "verdict"),
+    [
+        ([], Opinion(Health.UNKNOWN, "no method judges other nodes")),
+        ([UNKNOWN], UNKNOWN),
+        ([UNKNOWN, ALIVE], ALIVE),
+        ([ALIVE, DEAD, UNKNOWN], DEAD),
+        ([DEAD, DEAD], Opinion(Health.DEAD, "d; d")),
+    ],
+)
+def test_one_dead_is_enough_and_silence_is_unknown(opinions: list[Opinion], verdict: Opinion) -> None:
+    assert combine(opinions) == verdict
