@@ -218,6 +218,10 @@ def _detach_and_run(settings: Settings, parts: Callable[[], Parts], argv: Sequen
         detach_process=True,  # its own guess is wrong below process 1 of a container
     )
     context.open()
+    for fd in (0, 1, 2):
+        # python-daemon opens them close-on-exec when they were closed before: the user's commands and `revive` would
+        # start with files of their own in the place of standard output.
+        os.set_inheritable(fd, True)
 
     def started() -> None:
         word.say(exits.CLEAN, f"pgvigil started, pid {os.getpid()}; log: {settings.process.log}")

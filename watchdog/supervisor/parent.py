@@ -102,7 +102,7 @@ class Supervisor:
             due.append(self._stopping.wake())
         if self._notifier.watchdog_ns is not None:
             due.append(self._watchdog_ns)
-        if not self._started and self._strict_start:
+        if self._somebody_waits():
             due.append(self._began_ns + START_DEADLINE_NS)
         return min(due)
 
@@ -116,7 +116,7 @@ class Supervisor:
             self._will.tick(now_ns)
         if (at := self._will_due_ns()) is not None and at <= now_ns:
             self._write_will(f"watchdog main is not back {self.settings.cluster.lease_ms} ms after its end")
-        if not self._started and self._strict_start and now_ns >= self._began_ns + START_DEADLINE_NS:
+        if self._somebody_waits() and now_ns >= self._began_ns + START_DEADLINE_NS:
             self._fail_start(exits.TIMED_OUT, f"not ready after {START_DEADLINE_NS // NS_PER_S} s: {self._unready()}")
         if self._stopping is not None:
             self._stopping.tick(now_ns)
@@ -266,8 +266,11 @@ class Supervisor:
             if not wait_ms:
                 self._check(child, now_ns)
 
+    def _somebody_waits(self) -> bool:
+        return self._strict_start and not self._started and self._stopping is None
+
     def _start_is_lost(self, child: Child) -> bool:
-        if self._started or not self._strict_start:
+        if not self._somebody_waits():
             return False
         return child.last_code == exits.CONFIGURATION or policy.start_has_failed(child.history, self.rules)
 
