@@ -10,7 +10,7 @@ import pytest
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.watchdog.demo import run as commands
-from pgvigil.watchdog.demo.lab import VIP, Host, Lab
+from pgvigil.watchdog.demo.lab import OBSERVER_ADDRESS, VIP, Host, Lab
 from pgvigil.watchdog.demo.probe import TIMEOUT_NS
 from pgvigil.watchdog.demo.records import Record, outage, read_records, two_answering
 from pgvigil.watchdog.demo.responder import PORT
@@ -28,6 +28,7 @@ class Bench:
         self.lab = lab
         self.light = lab.client.folder / "light.records"
         self.arp = lab.observer.folder / "arp.records"
+        self.reach = lab.observer.folder / "reach.records"
 
     def start(self) -> None:
         for node in self.lab.nodes:
@@ -36,6 +37,9 @@ class Bench:
             self.lab.start_module(node, "observe", arguments, "addresses.log")
         self.lab.start_module(self.lab.client, "probe", (VIP, str(PORT), "2", str(self.light)), "probe.log")
         self.lab.start_module(self.lab.observer, "observe", ("arp", VIP, "5", str(self.arp)), "arp.log")
+        macs = [node.mac for node in self.lab.nodes]
+        reach = (VIP, OBSERVER_ADDRESS, "10", str(self.reach), *macs)
+        self.lab.start_module(self.lab.observer, "reach", reach, "reach.log")
         commands.wait_until(lambda: bool(read_records(self.light)), 10, "the probe's first record")
 
     def addresses(self, node: Host) -> Path:
@@ -115,6 +119,21 @@ def test_an_address_on_two_nodes_is_reported(bench: Bench) -> None:
     assert expected_ms - TOLERANCE_MS <= seen.overlap_ms <= expected_ms + TOLERANCE_MS
     assert seen.doubled > 20
     assert doubled_at_ns <= seen.instants_ns[0] <= ended_at_ns
+
+
+def test_a_node_that_answers_packets_but_not_arp_is_reported(bench: Bench) -> None:
+    """A gate for ARP alone would leave the clients with the old leader that already know its hardware address."""
+    first, second = bench.lab.node(1), bench.lab.node(2)
+    table = "table arp t { chain c { type filter hook input priority 0; arp daddr ip 10.77.0.100 drop; }; }"
+    bench.lab.run(second, ("nft", table)).checked()
+    start_ns = boottime_ns()
+    bench.lab.run(second, ("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")).checked()
+    time.sleep(0.5)
+    end_ns = boottime_ns()
+    time.sleep(0.1)
+    assert two_answering(read_records(bench.arp), start_ns, end_ns).never
+    assert not two_answering(read_records(bench.reach), start_ns, end_ns).never
+    assert {record.who for record in read_records(bench.reach)} == {first.number, second.number}
 
 
 def test_a_short_doubling_is_found_too(bench: Bench) -> None:

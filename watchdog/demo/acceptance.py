@@ -25,6 +25,10 @@ from pgvigil.watchdog.demo.services import require_services
 from pgvigil.watchdog.demo.stage import Stage
 
 
+MAX_ERRORS = 3
+"""Runs of one scene that may end without a measurement before the scene is given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """All runs of one scene."""
@@ -83,7 +87,7 @@ def run_row(name: str, runs: int, say: bool) -> Row:
     """All runs of one scene in a lab of its own."""
     results: list[Result] = []
     errors: list[str] = []
-    while len(results) + len(errors) < runs:
+    while len(results) + len(errors) < runs and len(errors) < MAX_ERRORS:
         try:
             with running_stage() as stage:
                 _runs_in(stage, name, runs, results, errors, say)

@@ -48,7 +48,7 @@ def settings_of(lab: Lab, node: Host) -> Table:
 
 def _node(node: Host) -> Table:
     path = {"interface": "eth0", "address": node.address, "port": 9694}
-    return {"id": node.number, "host": node.address, "port": 9000, "path": [path]}
+    return {"id": node.number, "host": node.name, "pgpool_host": node.address, "path": [path]}
 
 
 def write_config(lab: Lab, node: Host, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:

@@ -27,6 +27,7 @@ from pgvigil.watchdog.demo import run as commands
 PREFIX = "pgvlab"
 VIP = "10.77.0.100"
 CLIENT_ADDRESS = "10.77.0.2"
+OBSERVER_ADDRESS = "10.77.0.3"
 DATABASE_ADDRESS = "10.77.0.5"
 _NAME = re.compile(r"(?P<lab>pgv[a-z]*-(?P<pid>\d+)-\d+)(-\w+|\.\w+)$")
 _serial = itertools.count(1)
@@ -42,7 +43,7 @@ class Host:
     port: str
     """Its interface at the switch."""
     mac: str
-    address: str | None
+    address: str
     folder: Path
     number: int = 0
     """Node id, 0 for hosts that are no nodes."""
@@ -60,7 +61,7 @@ class Lab:
         self.switch = f"{self.name}-switch"
         self.nodes = tuple(self._node(number) for number in range(1, nodes + 1))
         self.client = self._host("client", 0xF1, CLIENT_ADDRESS)
-        self.observer = self._host("observer", 0xF2, None)
+        self.observer = self._host("observer", 0xF2, OBSERVER_ADDRESS)
         self.database = self._host("database", 0xF3, DATABASE_ADDRESS)
         self._children: list[subprocess.Popen[bytes]] = []
         _register(self)
@@ -68,7 +69,7 @@ class Lab:
     def _node(self, number: int) -> Host:
         return self._host(f"n{number}", number, f"10.77.0.{10 + number}", number)
 
-    def _host(self, name: str, last_byte: int, address: str | None, number: int = 0) -> Host:
+    def _host(self, name: str, last_byte: int, address: str, number: int = 0) -> Host:
         folder = self.root / name
         folder.mkdir(mode=0o755)
         mac = f"02:77:00:00:00:{last_byte:02x}"
@@ -155,10 +156,10 @@ class Lab:
                 f"link set {host.port} up",
             ],
         )
-        lines = ["link set lo up", "link set eth0 up"]
-        if host.address:
-            lines.append(f"addr add {host.address}/24 dev eth0")
-        commands.ip(host.namespace, lines)
+        # A node must not ask for the observer: its question would announce the VIP, as only pgvigil may.
+        watcher = f"neigh replace {self.observer.address} lladdr {self.observer.mac} dev eth0 nud permanent"
+        lines = ["link set lo up", "link set eth0 up", f"addr add {host.address}/24 dev eth0"]
+        commands.ip(host.namespace, [*lines, watcher] if host.number else lines)
 
     def power_off(self, host: Host) -> None:
         """The host is gone at once: cable, processes, and the kernel's state (addresses, rules) with them."""

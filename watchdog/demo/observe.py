@@ -1,7 +1,7 @@
 """Two samplers: who answers ARP for the VIP on the wire, and which addresses a node has configured.
 
-`arp` runs in the observer's namespace. It asks every 5 ms without an address of its own (sender 0.0.0.0), so
-the question teaches nobody anything. The number of the question travels as the sender's hardware address and
+`arp` runs in the observer's namespace. It asks every 5 ms without naming an address (sender 0.0.0.0), so the
+question teaches nobody anything. The number of the question travels as the sender's hardware address and
 comes back in the answer, so that two answers to one question are seen as such. `addresses` runs on a node and
 listens to rtnetlink. Both share no code with pgvigil's own netlink and announcement: a mistake there must not
 hide itself here.

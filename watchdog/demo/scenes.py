@@ -88,8 +88,10 @@ def reasons(phase: Phase) -> list[str]:
     found = []
     if phase.outage_ms > phase.limit_ms:
         found.append(f"{phase.name}: {phase.outage_ms:.0f} ms without an answer")
-    if not seen.never_two:
-        found.append(f"{phase.name}: two nodes answered ({seen.arp.doubled + seen.tcp.doubled} questions)")
+    for what, view in seen.views.items():
+        if not view.never:
+            span = f"{view.overlap_ms:.0f} ms, {view.doubled} questions"
+            found.append(f"{phase.name}: two nodes answered {what} ({span})")
     if phase.limit_ms == 0 and len(seen.light.owners) != 1:
         found.append(f"{phase.name}: the VIP moved {'>'.join(map(str, seen.light.owners))}")
     if seen.arp_answers == 0:

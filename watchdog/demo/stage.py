@@ -15,7 +15,7 @@ from pathlib import Path
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.demo.cluster import Cluster
-from pgvigil.watchdog.demo.lab import VIP, Host, Lab
+from pgvigil.watchdog.demo.lab import OBSERVER_ADDRESS, VIP, Host, Lab
 from pgvigil.watchdog.demo.probe import TIMEOUT_NS
 from pgvigil.watchdog.demo.records import (
     RECORD_BYTES,
@@ -34,6 +34,7 @@ PROBE_MS = 2
 POOL_PROBE_MS = 10
 """pgpool-II forks and authenticates: 10 ms costs it 1 % of a core here, 2 ms 5 %."""
 ARP_MS = 5
+REACH_MS = 10
 EDGE_MS = 200
 """Time of quiet before a fault that belongs to its window."""
 CALM_MS = 1500
@@ -49,17 +50,24 @@ class Measured:
     pool: Outage
     """At pgpool-II's port, asked every 10 ms."""
     arp: TwoAnswering
+    """Who answers ARP, asked every 5 ms."""
+    reach: TwoAnswering
+    """Who answers packets sent to each node's hardware address, every 10 ms."""
     tcp: TwoAnswering
-    """The same question for the light probe's answers."""
+    """Who answered the light probe."""
     arp_answers: int
 
     @property
+    def views(self) -> dict[str, TwoAnswering]:
+        return {"ARP": self.arp, "packets": self.reach, "TCP": self.tcp}
+
+    @property
     def two_ms(self) -> float:
-        return max(self.arp.overlap_ms, self.tcp.overlap_ms)
+        return max(view.overlap_ms for view in self.views.values())
 
     @property
     def never_two(self) -> bool:
-        return self.arp.never and self.tcp.never
+        return all(view.never for view in self.views.values())
 
 
 class Stage:
@@ -73,6 +81,7 @@ class Stage:
             "light": lab.client.folder / "light.records",
             "pool": lab.client.folder / "pool.records",
             "arp": lab.observer.folder / "arp.records",
+            "reach": lab.observer.folder / "reach.records",
         }
         self._marks: list[tuple[int, dict[str, int]]] = []
         self._instruments: list[subprocess.Popen[bytes]] = []
@@ -93,15 +102,18 @@ class Stage:
         self.lab.start_module(node, "observe", arguments, "addresses.log")
 
     def start_instruments(self) -> None:
-        """Probes in the client's namespace, the ARP sampler in the observer's."""
+        """Probes in the client's namespace, samplers in the observer's."""
         start, client = self.lab.start_module, self.lab.client
         light = (VIP, str(RESPONDER_PORT), str(PROBE_MS), str(self._tapes["light"]))
         pool = (VIP, str(PGPOOL_PORT), str(POOL_PROBE_MS), str(self._tapes["pool"]), "ssl")
         arp = ("arp", VIP, str(ARP_MS), str(self._tapes["arp"]))
+        macs = [node.mac for node in self.lab.nodes]
+        reach = (VIP, OBSERVER_ADDRESS, str(REACH_MS), str(self._tapes["reach"]), *macs)
         self._instruments = [
             start(client, "probe", light, "light.log"),
             start(client, "probe", pool, "pool.log"),
             start(self.lab.observer, "observe", arp, "arp.log"),
+            start(self.lab.observer, "reach", reach, "reach.log"),
         ]
         asked = self._tapes["light"]
         wait_until(lambda: asked.exists() and asked.stat().st_size > 0, 10, "the probe's first record")
@@ -130,6 +142,7 @@ class Stage:
             light=outage(light, start_ns, end_ns),
             pool=outage(self.records("pool", start_ns), start_ns, end_ns),
             arp=two_answering(arp, start_ns, end_ns),
+            reach=two_answering(self.records("reach", start_ns), start_ns, end_ns),
             tcp=two_answering(light, start_ns, end_ns),
             arp_answers=sum(start_ns <= record.asked_at_ns <= end_ns for record in arp),
         )
