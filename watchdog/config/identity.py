@@ -23,6 +23,9 @@ def own_node_id(
 ) -> int | None:
     """The id of this node, or None and a mistake."""
     ids = [node.section.get("id") for node in nodes if node.section.get("id") is not None]
+    if not ids:
+        # Whatever is wrong with the nodes has been told already.
+        return None
     path = os.path.join(os.path.dirname(problems.source.path) or ".", FILE_NAME)
     if given is not None:
         return _known(problems, str(given), "--node-id", ids)

@@ -37,11 +37,12 @@ PATH_PORT = 9694
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What reading a file came to; `settings` is None if there are mistakes."""
+    """What reading a file came to; `settings` is None if there are mistakes, `draft` if it is no TOML."""
 
     settings: Settings | None
     mistakes: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    draft: Draft | None = None
 
 
 def load(path: str, node_id: int | None = None, local: LocalNetwork | None = None) -> Settings:
@@ -78,7 +79,7 @@ def examine(
     settings = None
     if own is not None and not problems.mistakes:
         settings = _Assembly(source, draft, own, network, interface, commands).settings()
-    return Outcome(settings, tuple(problems.mistakes), tuple(problems.warnings))
+    return Outcome(settings, tuple(problems.mistakes), tuple(problems.warnings), draft)
 
 
 def _fill_paths(draft: Draft) -> None:

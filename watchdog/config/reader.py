@@ -65,7 +65,7 @@ def read_draft(problems: Problems) -> Draft:
     _unknown(problems, (), top, schema.TOP_LEVEL, "table")
     for name in schema.REQUIRED_TABLES:
         if name not in top:
-            problems.mistake((), f"[{name}] is missing", "see conf/pgvigil.toml")
+            problems.mistake((), f"{'[[node]]' if name == 'node' else f'[{name}]'} is missing", "see conf/pgvigil.toml")
     draft = Draft()
     for name, keys in schema.TABLES.items():
         value = top.get(name, {})

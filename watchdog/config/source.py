@@ -109,13 +109,15 @@ def _read_bytes(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable(0, f"cannot read: {reason}", "name the file with --config or PGVIGIL_CONFIG") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Unreadable(0, "not a regular file", "expected a TOML file")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise Unreadable(0, f"cannot read: {error.strerror}", "check the disk") from None
+    except OSError as error:
+        raise Unreadable(0, f"cannot read: {error.strerror}", "check the disk") from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise Unreadable(0, f"larger than {MAX_FILE_BYTES} bytes", "a cluster's file has a few kilobytes")
     return data
