@@ -188,7 +188,7 @@ def test_a_simultaneous_start_needs_three_datagrams() -> None:
 def test_a_restarted_receiver_interrupts_only_itself() -> None:
     world = fresh_pair()
     world.sides[0].start_receiver(world.now_ns)
-    # Node 2 goes on believing node 1, whose sender still knows what to echo, and node 1 believes node 2 after one round.
+    # Node 2 goes on believing node 1, whose sender still knows what to echo; node 1 believes node 2 at once.
     assert world.round() == [Freshness.FRESH, Freshness.FRESH]
 
 
