@@ -142,7 +142,8 @@ class Nursery:
 def _run_child(body: Body, ours: socket.socket, theirs: socket.socket, log: Path) -> None:
     code = 70
     try:
-        ours.close()
+        _close_all_but(theirs.fileno())
+        ours.detach()
         handler = logging.FileHandler(log)
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         logger = logging.getLogger("pgvigil")
@@ -157,6 +158,16 @@ def _run_child(body: Body, ours: socket.socket, theirs: socket.socket, log: Path
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _close_all_but(kept: int) -> None:
+    """What the test has open is none of the child's business, and would keep ports and links alive."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the descriptor of the listing itself
 
 
 class Node:
