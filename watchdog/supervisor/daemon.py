@@ -26,15 +26,17 @@ from pgvigil.watchdog.supervisor.parent import Supervisor
 from pgvigil.watchdog.supervisor.pidfile import RETRY_NS, AlreadyRunning, PidFile
 
 READY_LIMIT_NS = 15 * NS_PER_S
-REVIVE_COMMAND = "PGVIGIL_REVIVE_COMMAND"  # set in daemon mode only; words separated by the unit separator
-REVIVALS = "PGVIGIL_REVIVALS"  # "<count>:<boottime ns of the newest>"
-SEPARATOR = "\x1f"
+REVIVALS = "PGVIGIL_REVIVALS"  # from `revive` to the start that it executes: "<count>:<boottime ns of the newest>"
 REVIVED_LOCK_WAIT_NS = 10 * NS_PER_S
 REVIVAL_FORGET_NS = 60 * NS_PER_S
 REVIVAL_FIRST_PAUSE_NS = 100 * NS_PER_MS
 REVIVAL_LONGEST_PAUSE_NS = 10 * NS_PER_S
 
 Load = Callable[[str, int | None], Settings]
+
+# Known to the children through the fork. In the environment they would reach the user's commands too.
+_revive_command: tuple[str, ...] = ()
+_revivals: tuple[int, int] = (0, 0)
 
 _log = logging.getLogger(log.LOGGER)
 
@@ -67,14 +69,13 @@ def start(
     In the foreground it returns when the node has stopped; as a daemon, when it is ready or has failed. `argv` is
     logged. `revive_command` is what `revive` executes, by default `pgvigil start` for the same file and node.
     """
+    global _revive_command, _revivals
     settings = dataclasses.replace(settings, source=os.path.abspath(settings.source))
+    _revive_command, _revivals = (), _read_revivals(os.environ.pop(REVIVALS, ""))
     if foreground:
-        os.environ.pop(REVIVE_COMMAND, None)
-        os.environ.pop(REVIVALS, None)
-        code, reason = _run(settings, parts, argv, Notifier.from_environment(), lambda: None, daemonized=False)
+        code, reason = _run(settings, parts, argv, Notifier.from_environment(), lambda: None)
         return _end(code, reason)
-    command = tuple(revive_command) if revive_command is not None else _start_command(settings)
-    os.environ[REVIVE_COMMAND] = SEPARATOR.join(command)
+    _revive_command = tuple(revive_command) if revive_command is not None else _start_command(settings)
     _sleep_until_revival()
     return _start_daemon(_daemon_settings(settings), parts, argv)
 
@@ -108,10 +109,9 @@ def _run(
     argv: Sequence[str],
     notifier: Notifier,
     on_started: Callable[[], None],
-    daemonized: bool,
 ) -> tuple[int, str]:
     """Run the supervisor to its end: exit code and reason."""
-    revived = daemonized and REVIVALS in os.environ
+    revived = _is_revived()
     try:
         supervisor = _prepare(settings, parts, notifier, on_started, revived)
         _log.info("supervisor starts (%s), pid %d", " ".join(argv) or "no arguments", os.getpid())
@@ -143,7 +143,7 @@ def _prepare(
     log.setup("supervisor", settings.node.host, process.log, process.log_level)
     pid_file = PidFile.take(process.run_dir, REVIVED_LOCK_WAIT_NS if revived else RETRY_NS)
     made = parts()
-    daemonized = REVIVE_COMMAND in os.environ
+    daemonized = bool(_revive_command)
 
     def load() -> Settings:
         fresh = made.load(settings.source, settings.node_id)
@@ -226,7 +226,7 @@ def _detach_and_run(settings: Settings, parts: Callable[[], Parts], argv: Sequen
     def started() -> None:
         word.say(exits.CLEAN, f"pgvigil started, pid {os.getpid()}; log: {settings.process.log}")
 
-    return _run(settings, parts, argv, Notifier(None), started, daemonized=True)
+    return _run(settings, parts, argv, Notifier(None), started)
 
 
 class Word:
@@ -255,30 +255,31 @@ def revive(settings: Settings) -> None:
     Returns if this node was started in the foreground: then somebody else (systemd) restarts it. Frees the lock of
     the run directory by executing, so whoever starts the node meanwhile wins.
     """
-    command = os.environ.get(REVIVE_COMMAND)
-    if not command:
+    if not _revive_command:
         _log.info("this node runs in the foreground: whoever started it has to start it again")
         return
-    count, at_ns = _revivals()
+    count, at_ns = _revivals
     now_ns = boottime_ns()
     count = count + 1 if now_ns - at_ns < REVIVAL_FORGET_NS else 1
-    os.environ[REVIVALS] = f"{count}:{now_ns}"
-    words = command.split(SEPARATOR)
     _log.warning("the supervisor of %s died; starting this node again (time %d)", settings.node.host, count)
     try:
-        os.execv(words[0], words)
+        os.execve(_revive_command[0], _revive_command, {**os.environ, REVIVALS: f"{count}:{now_ns}"})
     except OSError as error:
-        _log.critical("cannot start this node again: %s: %s", words[0], error.strerror)
+        _log.critical("cannot start this node again: %s: %s", _revive_command[0], error.strerror)
 
 
-def _revivals() -> tuple[int, int]:
-    count, _, at_ns = os.environ.get(REVIVALS, "").partition(":")
-    return (int(count), int(at_ns)) if count.isdigit() and at_ns.isdigit() else (0, -REVIVAL_FORGET_NS)
+def _is_revived() -> bool:
+    return bool(_revive_command) and _revivals[0] > 0
+
+
+def _read_revivals(text: str) -> tuple[int, int]:
+    count, _, at_ns = text.partition(":")
+    return (int(count), int(at_ns)) if count.isdigit() and at_ns.isdigit() else (0, 0)
 
 
 def _sleep_until_revival() -> None:
     """Revived for the first time within a minute: at once; then slower and slower, up to 10 s."""
-    count, _ = _revivals()
+    count, _ = _revivals
     if count > 1:
         pause_ns = min(REVIVAL_FIRST_PAUSE_NS << min(count - 2, 32), REVIVAL_LONGEST_PAUSE_NS)
         time.sleep(pause_ns / NS_PER_S)

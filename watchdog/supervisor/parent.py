@@ -24,6 +24,7 @@ from pgvigil.watchdog.supervisor.child import Child
 from pgvigil.watchdog.supervisor.last_will import LastWill, Release
 from pgvigil.watchdog.supervisor.notify import Notifier
 from pgvigil.watchdog.supervisor.pidfile import PidFile
+from pgvigil.watchdog.supervisor.roster import Roster
 from pgvigil.watchdog.supervisor.stopping import Stopping
 
 REPORT_INTERVAL_NS = 1 * NS_PER_S
@@ -59,7 +60,7 @@ class Supervisor:
         self._strict_start = strict_start
         self._will = LastWill(release)
         self._loop = Loop()
-        self._children: dict[str, Child] = {}
+        self._roster = Roster(self._loop, self, lambda: pid_file.fd, self._drop_inheritance)
         self._stopping: Stopping | None = None
         self._started = False
         self._began_ns = boottime_ns()
@@ -83,12 +84,10 @@ class Supervisor:
         )  # fmt: skip
         self._loop.on_signals(tuple(map(int, numbers)), self._on_signal)
         self._loop.join(self)
-        for spec in self._table(self.settings, self.rules.life_interval_ns):
-            self._children[spec.name] = Child(spec)
+        self._roster.fill(self._table(self.settings, self.rules.life_interval_ns))
         children.freeze()
-        for child in self._children.values():
-            self._start(child)
-        self._changed()
+        for child in self._roster:
+            self._roster.start(child)
         self._loop.run()
         self._loop.close()
         return self.exit_code
@@ -96,7 +95,7 @@ class Supervisor:
     def wake(self) -> int | None:
         """The earliest of all deadlines; at least once a second, for the report."""
         due = [self._report_ns, self._awake_ns + self.rules.beat_ns]
-        due += [at for child in self._children.values() if (at := self._deadline_of(child)) is not None]
+        due += [at for child in self._roster if (at := self._deadline_of(child)) is not None]
         due += [at for at in (self._will.wake(), self._will_due_ns()) if at is not None]
         if self._stopping is not None:
             due.append(self._stopping.wake())
@@ -109,7 +108,7 @@ class Supervisor:
     def tick(self, now_ns: int) -> None:
         """Reconcile what is with what should be."""
         self._doubt(now_ns)
-        for child in tuple(self._children.values()):
+        for child in self._roster:
             self._check(child, now_ns)
         will_wake = self._will.wake()
         if will_wake is not None and will_wake <= now_ns:
@@ -117,7 +116,9 @@ class Supervisor:
         if (at := self._will_due_ns()) is not None and at <= now_ns:
             self._write_will(f"watchdog main is not back {self.settings.cluster.lease_ms} ms after its end")
         if self._somebody_waits() and now_ns >= self._began_ns + START_DEADLINE_NS:
-            self._fail_start(exits.TIMED_OUT, f"not ready after {START_DEADLINE_NS // NS_PER_S} s: {self._unready()}")
+            self._fail_start(
+                exits.TIMED_OUT, f"not ready after {START_DEADLINE_NS // NS_PER_S} s: {self._roster.unready()}"
+            )
         if self._stopping is not None:
             self._stopping.tick(now_ns)
         if self._notifier.watchdog_ns is not None and now_ns >= self._watchdog_ns:
@@ -130,14 +131,10 @@ class Supervisor:
         away_ns, self._awake_ns = now_ns - self._awake_ns, now_ns
         if policy.must_doubt_itself(away_ns, self.rules):
             _log.warning("the supervisor was away for %d ms; no child is judged for that time", away_ns // NS_PER_MS)
-            for child in self._children.values():
+            for child in self._roster:
                 child.pardon(now_ns)
 
     # --- children --------------------------------------------------------------------------------------
-
-    @property
-    def main(self) -> Child:
-        return self._children[children.WATCHDOG_MAIN]
 
     def _deadline_of(self, child: Child) -> int | None:
         if child.alive:
@@ -153,8 +150,7 @@ class Supervisor:
     def _check(self, child: Child, now_ns: int) -> None:
         if not child.alive:
             if child.due_ns is not None and child.due_ns <= now_ns and not self._must_wait(child):
-                self._start(child)
-                self._changed()
+                self._roster.start(child)
             return
         if child.state == "stopping":
             return
@@ -162,92 +158,41 @@ class Supervisor:
         if reason is not None:
             _log.error("%s (pid %d) is killed: %s", child.spec.name, child.pid, reason)
             child.reason = reason
-            self._kill(child)
+            self._roster.kill(child)
 
-    def _kill(self, child: Child) -> None:
-        child.state = "stopping"
-        child.kill()
-        if child.spec.vital and self._outage_ns is None:
-            self._outage_ns = boottime_ns()
-        self._changed()
+    def on_change(self) -> None:
+        """Titles and reports follow every change at once."""
+        self._report_ns = min(self._report_ns, boottime_ns())
 
-    def _start(self, child: Child) -> None:
-        keep = (self._pid_file.fd,) if child.spec.vital else ()
-        try:
-            child.start(keep, self._drop_inheritance)
-        except OSError as error:
-            child.last_exit = f"cannot fork: {error.strerror}"
-            self._after_failure(child, None)
-            return
-        assert child.link is not None
-        self._loop.watch(child.pidfd, lambda: self._on_exit(child))
-        self._loop.watch(child.link.fd, lambda: self._on_words(child))
-        _log.info("%s started as pid %d", child.spec.name, child.pid)
-
-    def _drop_inheritance(self) -> None:
-        """In a fresh child: nothing of the supervisor's may stay open or be closed later by accident."""
-        for child in self._children.values():
-            child.drop()
-        self._loop.close()
-        self._notifier.close()
-
-    def _on_words(self, child: Child) -> None:
-        if child.link is None:
-            return
-        if child.hear():
-            self._on_ready(child)
-        if child.link.closed:
-            self._loop.unwatch(child.link.fd)
-
-    def _on_ready(self, child: Child) -> None:
-        _log.info("%s is ready", child.spec.name)
+    def on_ready(self, child: Child) -> None:
+        """The outage of watchdog main is over; the start may be complete."""
         if child.spec.vital:
             self._outage_ns, self._will_done = None, False
             if self._news_for_main is not None and child.order(self._news_for_main):
                 self._news_for_main = None
-        self._changed()
-        if not self._started and self._stopping is None and all(one.ready for one in self._children.values()):
+        if not self._started and self._stopping is None and self._roster.all_ready():
             self._started = True
+            _log.info("started: %d processes are ready", len(self._roster.by_name) + 1)
             self._notifier.ready(self._status_line())
             self._on_started()
-            _log.info("started: %d processes are ready", len(self._children) + 1)
 
-    def _on_exit(self, child: Child) -> None:
-        if not child.alive:
-            return
-        self._unwatch(child)
-        status = child.bury()
-        if status is None:
-            self._watch_again(child)
-            return
+    def on_killed(self, child: Child) -> None:
+        """An outage of watchdog main counts from the kill: a process that the kernel holds may end much later."""
         if child.spec.vital and self._outage_ns is None:
             self._outage_ns = boottime_ns()
-        if self._stopping is not None:
-            child.state = "failed" if status else "stopping"
-            self._stopping.on_exit(child, status)
-        elif child.removed:
-            _log.info("%s ended (%s), as the configuration no longer has it", child.spec.name, child.last_exit)
-            del self._children[child.spec.name]
-        elif child.restart_asked:
-            child.restart_asked = False
-            self._start(child)
-        else:
-            ran_ns = None if child.ready_ns is None else boottime_ns() - child.ready_ns
-            self._after_failure(child, ran_ns)
+
+    def on_exit(self, child: Child, status: int) -> bool:
+        """While stopping, nothing is started again."""
+        self.on_killed(child)
         self._reap_strangers()  # one may have hidden behind this one
-        self._changed()
+        if self._stopping is None:
+            return False
+        child.state = "failed" if status else "stopping"
+        self._stopping.on_exit(child, status)
+        return True
 
-    def _unwatch(self, child: Child) -> None:
-        self._loop.unwatch(child.pidfd)
-        if child.link is not None:
-            self._loop.unwatch(child.link.fd)
-
-    def _watch_again(self, child: Child) -> None:
-        self._loop.watch(child.pidfd, lambda: self._on_exit(child))
-        if child.link is not None:
-            self._loop.watch(child.link.fd, lambda: self._on_words(child))
-
-    def _after_failure(self, child: Child, ran_ready_ns: int | None) -> None:
+    def on_failure(self, child: Child, ran_ready_ns: int | None) -> None:
+        """Start it again, now or later, or give up."""
         now_ns = boottime_ns()
         child.history, verdict = policy.after_exit(child.history, ran_ready_ns, now_ns, child.spec.vital, self.rules)
         name = child.spec.name
@@ -261,8 +206,8 @@ class Supervisor:
         else:
             child.state, child.due_ns = "backing off", verdict.at_ns
             wait_ms = (verdict.at_ns - now_ns) // NS_PER_MS
-            _log.error("%s ended (%s); it is started again %s", name, child.last_exit,
-                       f"in {wait_ms} ms" if wait_ms else "at once")  # fmt: skip
+            when = f"in {wait_ms} ms" if wait_ms else "at once"
+            _log.error("%s ended (%s); it is started again %s", name, child.last_exit, when)
             if not wait_ms:
                 self._check(child, now_ns)
 
@@ -274,14 +219,6 @@ class Supervisor:
             return False
         return child.last_code == exits.CONFIGURATION or policy.start_has_failed(child.history, self.rules)
 
-    def _unready(self) -> str:
-        texts = (
-            f"{child.spec.name}" + (f" ({child.last_exit})" if child.last_exit else "")
-            for child in self._children.values()
-            if not child.ready
-        )
-        return ", ".join(texts)
-
     # --- the end ---------------------------------------------------------------------------------------
 
     def _fail_start(self, code: int, reason: str) -> None:
@@ -290,7 +227,7 @@ class Supervisor:
 
     def _give_up(self, code: int, reason: str) -> None:
         self.exit_code, self.reason = code, reason
-        if not self.main.alive:
+        if not self._roster.main.alive:
             self._write_will("watchdog main has ended for good")
         self.stop(StopMode.FAST)
 
@@ -299,9 +236,15 @@ class Supervisor:
         if self._stopping is None:
             _log.info("stopping (%s)", mode.value)
             self._notifier.stopping(f"stopping ({mode.value})")
-            self._stopping = Stopping(self._children, self._write_will, self._will_running, self._loop.stop)
+            self._stopping = Stopping(self._roster.by_name, self._write_will, self._will_running, self._loop.stop)
         self._stopping.begin(mode, main_is_owed=self._outage_ns is not None and not self._will_done)
-        self._changed()
+        self.on_change()
+
+    def _drop_inheritance(self) -> None:
+        """In a fresh child: nothing of the supervisor's may stay open or be closed later by accident."""
+        self._roster.drop()
+        self._loop.close()
+        self._notifier.close()
 
     def _will_due_ns(self) -> int | None:
         if self._outage_ns is None or self._will_done or self._stopping is not None:
@@ -339,7 +282,7 @@ class Supervisor:
             self._reopen_logs()
         elif number == signal.SIGUSR2:
             _log.info("handing leadership over, as asked by SIGUSR2")
-            if not self.main.order(frames.HandOverOrder()):
+            if not self._roster.main.order(frames.HandOverOrder()):
                 _log.warning("watchdog main is not there to take the order to hand over")
         else:
             modes = {signal.SIGTERM: StopMode.SMART, signal.SIGINT: StopMode.FAST, signal.SIGQUIT: StopMode.IMMEDIATE}
@@ -347,7 +290,7 @@ class Supervisor:
 
     def _reap_strangers(self) -> None:
         """As process 1 of a container the supervisor inherits orphans; its own children have their pidfds."""
-        own = {child.pid for child in self._children.values()} | {self._will.pid}
+        own = self._roster.pids | {self._will.pid}
         while True:
             try:
                 peeked = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -360,7 +303,7 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         log.reopen()
         _log.info("log reopened; %s", self._status_line())
-        for child in self._children.values():
+        for child in self._roster:
             child.order(frames.ReopenLogsOrder())
 
     # --- reload ----------------------------------------------------------------------------------------
@@ -374,10 +317,10 @@ class Supervisor:
         for line in done.message.splitlines():
             _log.log(logging.INFO if done.accepted else logging.ERROR, "%s", line)
         # A watchdog main that is about to be restarted hears it when it is ready again.
-        if self.main.restart_asked or not self.main.order(done):
+        if self._roster.main.restart_asked or not self._roster.main.order(done):
             self._news_for_main = done
         self._notifier.ready(self._status_line())
-        self._changed()
+        self.on_change()
 
     def _reloaded(self) -> frames.ReloadDone:
         kept = "reload refused, nothing changes"
@@ -398,58 +341,18 @@ class Supervisor:
     def _apply(self, fresh: Settings) -> str:
         self.settings = fresh
         self.rules = policy.Rules(hang_ns=fresh.process.hang_timeout_ms * NS_PER_MS)
-        specs = {spec.name: spec for spec in self._table(fresh, self.rules.life_interval_ns)}
-        before = tuple(child.spec for child in self._children.values() if not child.removed)
-        gone, changed, new = reload.differences(before, tuple(specs.values()))
-        for name in gone:
-            self._remove(self._children[name])
-        for name in changed:
-            self._restart(self._children[name], specs[name])
-        for name in new:
-            self._add(Child(specs[name]))
-        parts = (("stopped", gone), ("restarted", changed), ("started", new))
-        texts = [f"{what}: {', '.join(names)}" for what, names in parts if names]
-        return f"configuration reloaded from {fresh.source}; " + ("; ".join(texts) or "nothing has changed")
-
-    def _remove(self, child: Child) -> None:
-        child.removed = True
-        if child.alive:
-            child.kill()
-            child.state = "stopping"
-        else:
-            del self._children[child.spec.name]
-
-    def _restart(self, child: Child, spec: children.ChildSpec) -> None:
-        """Not through a clean stop: that would hand leadership over. A killed watchdog main resumes its term."""
-        child.spec, child.removed = spec, False
-        child.restart_asked = True
-        if child.alive:
-            self._kill(child)
-        else:
-            child.restart_asked = False
-            child.due_ns = boottime_ns()
-
-    def _add(self, child: Child) -> None:
-        leaving = self._children.get(child.spec.name)
-        if leaving is not None:  # taken out and put back before it had ended
-            self._restart(leaving, child.spec)
-            return
-        self._children[child.spec.name] = child
-        self._start(child)
+        done = self._roster.change_to(self._table(fresh, self.rules.life_interval_ns))
+        return f"configuration reloaded from {fresh.source}; {done}"
 
     # --- what others see -------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        """Titles and reports follow every change at once."""
-        self._report_ns = min(self._report_ns, boottime_ns())
-
     def _report(self, now_ns: int) -> None:
         self._report_ns = now_ns + REPORT_INTERVAL_NS
-        alive = sum(child.alive for child in self._children.values()) + 1
+        alive = sum(child.alive for child in self._roster) + 1
         nodes = len(self.settings.nodes)
         birth.set_title(f"supervisor ({nodes} node{'s' * (nodes != 1)}, {alive} process{'es' * (alive != 1)})")
-        rows = (child.info() for child in self._children.values())
-        self.main.order(frames.ChildrenReport((self._own_row(), *rows)))
+        rows = (child.info() for child in self._roster)
+        self._roster.main.order(frames.ChildrenReport((self._own_row(), *rows)))
         status = self._status_line()
         if status != self._status and self._started and self._stopping is None:
             self._status = status
@@ -461,8 +364,8 @@ class Supervisor:
         return frames.ProcessInfo("supervisor", os.getpid(), state, 0, self._began_ns, "")
 
     def _status_line(self) -> str:
-        bad = [f"{child.spec.name}: {child.state}" for child in self._children.values() if not child.ready]
-        return log.escape("; ".join((self.main.summary or "watchdog main has said nothing yet", *bad)))
+        bad = [f"{child.spec.name}: {child.state}" for child in self._roster if not child.ready]
+        return log.escape("; ".join((self._roster.main.summary or "watchdog main has said nothing yet", *bad)))
 
     def _guard_pid_file(self) -> None:
         if self._pid_file.is_in_place():

@@ -33,7 +33,7 @@ class Stopping:
         will_is_running: Callable[[], bool],
         done: Callable[[], None],
     ) -> None:
-        self._children = children
+        self._children = children  # the living table, not a copy
         self._write_will = write_will
         self._will_is_running = will_is_running
         self._done = done
