@@ -90,6 +90,8 @@ class Leading(Standing):
     def _send_renewal(self, lease: Lease, renewal: Renewal) -> None:
         """P1, P3: sent to every node; the leader promises itself from the instant of sending."""
         until_ns = renewal.sent_at_ns + renewal.lease_ms * NS_PER_MS
+        if self.promise is not None and self.promise.leader == self.me:
+            until_ns = max(until_ns, self.promise.until_ns)  # a smaller L shortens no promise
         self.promise = Promise(self.me, lease.term, lease.boot, renewal.sequence, until_ns)
         document = self.document
         assert document is not None
