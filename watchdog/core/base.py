@@ -127,7 +127,7 @@ class Base(ABC):
         self.successor_until_ns = 0
         # the leader
         self.lease: Lease | None = None
-        self.stored: dict[int, Stamp] = {}
+        self.stored: dict[int, tuple[int, Stamp]] = {}  # by node: its record's id, and the stamp it has stored
         self.committed_stamp: Stamp | None = None
         self.hand_over: HandOver | None = None
         self.hand_over_told: HandOver | None = None

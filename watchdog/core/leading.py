@@ -97,7 +97,7 @@ class Leading(Standing):
         assert document is not None
         for node in self.settings.nodes:
             if node.node_id != self.me:
-                lacking = self.stored.get(node.node_id) != document.stamp
+                lacking = self.stored_by(node.node_id) != document.stamp
                 self.send(
                     node.node_id,
                     Renew(
@@ -116,7 +116,7 @@ class Leading(Standing):
         lease = self.lease
         if not self.leading or lease is None or (message.term, message.boot) != (lease.term, lease.boot):
             return
-        self.stored[sender] = message.stored
+        self.stored[sender] = (record_id, message.stored)
         if not self.is_voter(sender, record_id):
             self._unbound_or_lost(sender, record_id)
             return
@@ -182,13 +182,21 @@ class Leading(Standing):
         document = self.document
         if document is None or self.lease is None or document.stamp.term != self.lease.term:
             return
-        having = {node for node, stamp in self.stored.items() if stamp == document.stamp} | {self.me}
+        having = {
+            node
+            for node, (record_id, stamp) in self.stored.items()
+            if stamp == document.stamp and self.is_voter(node, record_id)  # P18: a lost record counts for nothing
+        } | {self.me}
         if self.committed_stamp == document.stamp or tally(self.voter_ids, having, ()) is not Tally.WON:
             return
         self.committed_stamp = document.stamp
         if self.change_request is not None and self.change_request[1] <= document.stamp:
             self.answer(self.change_request[0], True, f"committed as document {document.stamp}")
             self.change_request = None
+
+    def stored_by(self, node_id: int) -> Stamp | None:
+        """The stamp that a node has acknowledged to this incarnation of the leader."""
+        return self.stored[node_id][1] if node_id in self.stored else None
 
     def committed(self) -> bool:
         """Whether the newest document is committed, so that it may be acted on and changed (P16, P18)."""
@@ -266,7 +274,7 @@ class Leading(Standing):
         document = self.document
         stamp = None if document is None else document.stamp
         fit = [peer for peer in self.candidates() if peer.electable and peer.health is Health.ALIVE]
-        having = [peer for peer in fit if self.stored.get(peer.node_id) == stamp]
+        having = [peer for peer in fit if self.stored_by(peer.node_id) == stamp]
         ranks = {peer.node_id: Rank(peer.node_id, peer.priority, peer.started_at_ns) for peer in having}
         return sorted(
             having,
