@@ -56,7 +56,7 @@ class Watchdog(Commanding):
         if stand_at_ns is not None:
             due.append(stand_at_ns)
         if self.state is State.LEADER and self.round is None and self.known_term > self.record.won_term:
-            due.append(self.pause_until_ns)
+            due.append(max(self.pause_until_ns, self.restart_wait_until_ns))
         if self.document is None and self.stopping is None:
             due.append(self.next_hello_ns)
         if self.hand_over_told is not None:

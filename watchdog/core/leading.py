@@ -141,7 +141,7 @@ class Leading(Standing):
             self.lease is not None
             and self.known_term > self.lease.term
             and self.round is None
-            and self.now_ns >= self.pause_until_ns
+            and self.now_ns >= max(self.pause_until_ns, self.restart_wait_until_ns)  # P14
         ):
             self.note(f"term {self.known_term} is known somewhere: has itself elected again while its lease runs")
             self._ask()
