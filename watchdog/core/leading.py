@@ -171,8 +171,9 @@ class Leading(Standing):
         if lease is None:
             return []
         due = [lease.until_ns] if lease.until_ns is not None else [lease.since_ns + self.lease_ns]
-        if self.leading:
-            due.append(lease.next_renewal_ns)
+        if self.leading and not (self.round is not None and self.round.real):
+            # What became due within this very step, say for a new document, is due at once.
+            due.append(max(lease.next_renewal_ns, self.now_ns + 1))
         return due
 
     # --- document ---------------------------------------------------------------------------------
