@@ -94,12 +94,12 @@ class Following(Base):
 
     def on_release(self, sender: int, record_id: int, message: Release) -> None:
         """P8: the promise ends only if leader, term and boot are equal and its renewal is not newer."""
-        if message.term < self.record.term:
-            return
-        self.released_heard_term = max(self.released_heard_term, message.term)
-        self.unranked_until_ns[sender] = self.now_ns + self._unranked_ns()
-        self.successor, self.successor_until_ns = message.successor, self.now_ns + self.lease_ns
+        if message.term >= self.record.term:
+            self.released_heard_term = max(self.released_heard_term, message.term)
         promise = self.promise
+        if message.term >= self.record.term or (promise is not None and promise.term == message.term):
+            self.unranked_until_ns[sender] = self.now_ns + self._unranked_ns()
+            self.successor, self.successor_until_ns = message.successor, self.now_ns + self.lease_ns
         if (
             promise is not None
             and (promise.leader, promise.term, promise.boot) == (sender, message.term, message.boot)
