@@ -54,6 +54,9 @@ class Following(Base):
             self.emit(CloseGate())
             self.emit(DropVip())
             self.go(Trigger.HIGHER_TERM, f"{self.label(leader)} leads the higher term {term}")
+            if self.hand_over is not None and self.hand_over.request_id is not None:
+                self.hand_over_told = self.hand_over
+            self.hand_over = None
             self.stop_leading()
         self.known_term = max(self.known_term, term)
         if term > self.record.term:
