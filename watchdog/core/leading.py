@@ -63,6 +63,7 @@ class Leading(Standing):
         self.lease = None
         self.round = None
         self.committed_stamp = None
+        self.better_since_ns = None
         if self.leader_id == self.me:
             self.leader_id = 0
         if self.change_request is not None:
