@@ -294,6 +294,9 @@ class Leading(Standing):
 
     def on_ask_hand_over(self, sender: int, record_id: int, message: AskHandOver) -> None:
         """Another node's operator wishes for another leader."""
+        going = self.hand_over or self.hand_over_told
+        if going is not None and (going.asker, going.request_id) == (sender, message.request_id):
+            return  # the same wish on another path, or doubled
         if self.state is State.LEADER:
             self._asked_to_hand_over(message.to, message.request_id, sender)
         else:
