@@ -130,7 +130,7 @@ class Leading(Standing):
             if self.state is State.ELECTED:
                 self.go(Trigger.LEASE_GAINED)
             self.emit(HoldVip(lease.until_ns))
-            self._commit()
+        self._commit()
 
     def on_renew_refused(self, sender: int, record_id: int, message: RenewRefused) -> None:
         """P12: a term named in a refusal is remembered; `_stay_elected` does the rest."""
