@@ -249,7 +249,7 @@ class Leading(Standing):
             self.answer(event.request_id, False, refusal or "there is no document yet")
             return
         kept = tuple(voter for voter in document.voters if voter.node_id != event.remove)
-        added = (Voter(event.add, 0),) if event.add else ()
+        added = (Voter(event.add, self.stored[event.add][0]),) if event.add else ()
         voters = tuple(sorted(kept + added, key=lambda voter: voter.node_id))
         stamp = self.propose(replace(document, voters=voters, epoch=document.epoch + 1))
         self.change_request = (event.request_id, stamp)
@@ -267,6 +267,18 @@ class Leading(Standing):
             return f"{self.label(event.add)} is a voter already"
         if event.remove and event.remove not in self.voter_ids:
             return f"{self.label(event.remove)} is no voter"
+        return self._catching_up(event)
+
+    def _catching_up(self, event: ChangeVoters) -> str | None:
+        """A change must leave a majority that is here and has the document, else nothing could ever be committed again."""
+        stamp = None if self.document is None else self.document.stamp
+        here = {peer.node_id for peer in self.views.peers if peer.health is Health.ALIVE} | {self.me}
+        if event.add and (event.add not in here or self.stored_by(event.add) != stamp):
+            return f"{self.label(event.add)} does not follow this leader yet; start pgvigil there and try again"
+        after = [node for node in (*self.voter_ids, event.add) if node and node != event.remove]
+        having = {node for node in after if node == self.me or (node in here and self.stored_by(node) == stamp)}
+        if tally(after, having, ()) is not Tally.WON:
+            return "too few of the voters that would remain are alive and up to date; start them first"
         return None
 
     # --- hand-over --------------------------------------------------------------------------------
