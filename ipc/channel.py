@@ -7,6 +7,7 @@ the fork, or messages are lost without a word.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 
 import zmq
@@ -26,19 +27,50 @@ Complain = Callable[[str], None]
 
 
 class ZmqPoller:
-    """zmq.Poller in the shape that `ipc.loop.Loop` wants; takes sockets and descriptors."""
+    """Sockets and descriptors for `ipc.loop.Loop`, on one epoll.
+
+    zmq_poll asks every socket and the kernel twice a round. Here each socket is asked once before sleeping (the
+    descriptor of a ZeroMQ socket tells of news only once, so nothing may be left unread over a sleep), and again only
+    if its descriptor woke us.
+    """
 
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
+        self._epoll = select.epoll()
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}
 
     def add(self, source: object) -> None:
-        self._poller.register(source, zmq.POLLIN)
+        fd = source if isinstance(source, int) else self._descriptor(source)
+        self._epoll.register(fd, select.EPOLLIN)
+        if isinstance(source, zmq.Socket):
+            self._sockets[fd] = source
 
     def remove(self, source: object) -> None:
-        self._poller.unregister(source)
+        fd = source if isinstance(source, int) else self._descriptor(source)
+        self._epoll.unregister(fd)
+        self._sockets.pop(fd, None)
 
     def poll(self, timeout_ms: int) -> list[object]:
-        return [source for source, _ in self._poller.poll(timeout_ms)]
+        ready: list[object] = [socket for socket in self._sockets.values() if _readable(socket)]
+        for fd, _ in self._epoll.poll(0 if ready else timeout_ms / 1000):
+            socket = self._sockets.get(fd)
+            if socket is None:
+                ready.append(fd)
+            elif socket not in ready and _readable(socket):
+                ready.append(socket)
+        return ready
+
+    @staticmethod
+    def _descriptor(source: object) -> int:
+        assert isinstance(source, zmq.Socket)
+        fd = source.getsockopt(zmq.FD)
+        assert isinstance(fd, int)
+        return fd
+
+
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    events = socket.getsockopt(zmq.EVENTS)
+    assert isinstance(events, int)
+    return bool(events & zmq.POLLIN)
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -80,7 +112,22 @@ class Outbox:
         self._socket.connect(endpoint)
         self._sender = sender
         self._sequence = 0
+        self._monitor: zmq.Socket[bytes] | None = None
         self.dropped = 0
+
+    def connections(self) -> zmq.Socket[bytes]:
+        """Readable when the receiver is there, at first and after each restart; take it with `connected`."""
+        if self._monitor is None:
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        return self._monitor
+
+    def connected(self) -> None:
+        """Drain `connections`; its content does not matter."""
+        while self._monitor is not None:
+            try:
+                self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
 
     def send(self, frame: frames.Frame) -> bool:
         """False if the receiver is away or full."""
@@ -94,6 +141,9 @@ class Outbox:
 
     def close(self) -> None:
         """Drop what is unsent and free the socket."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor = None
         self._socket.close()
 
 
