@@ -75,7 +75,7 @@ class Source:
 
 def read_source(path: str) -> Source:
     """Read and parse, or `Unreadable`."""
-    return parse_source(path, _read_bytes(path))
+    return parse_source(path, read_bytes(path))
 
 
 def parse_source(path: str, data: bytes) -> Source:
@@ -102,7 +102,7 @@ def _no_toml(text: str, error: ValueError) -> Unreadable:
     return Unreadable(line, f"not valid TOML: {reason}", "see https://toml.io; nothing after this line was read")
 
 
-def _read_bytes(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
     """The file's bytes; never blocks on a pipe or a device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,0 +1,66 @@
+"""How a command finds the node that runs on this machine and asks it.
+
+Needs the run directory and nothing else: works with a broken configuration file, and tells "does not run" from "I may
+not look".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from pgvigil.ipc.errors import CommandError
+from pgvigil.watchdog.cli.parser import config_path
+from pgvigil.watchdog.config.places import find_place
+from pgvigil.watchdog.supervisor import pidfile
+
+ASK_TIMEOUT_MS = 1000
+
+
+class NotAllowed(CommandError):
+    """This user may not look into the run directory."""
+
+
+def run_dir_of(options: argparse.Namespace) -> str:
+    """The run directory; says on standard error what was assumed."""
+    place = find_place(config_path(options))
+    if place.note:
+        print(f"pgvigil: {place.note}", file=sys.stderr)
+    if os.path.isdir(place.run_dir) and not os.access(place.run_dir, os.R_OK | os.X_OK):
+        raise NotAllowed(f"{place.run_dir}: permission denied; run this as root or as the user of pgvigil")
+    return place.run_dir
+
+
+def supervisor_pid(run_dir: str) -> int | None:
+    """The running supervisor, or None."""
+    return pidfile.holder(run_dir)
+
+
+def not_running(run_dir: str) -> str:
+    """The sentence for a node that does not run."""
+    return f"pgvigil does not run here: no process holds {pidfile.path_of(run_dir)}"
+
+
+def ask_json(run_dir: str, verb: str, timeout_ms: int = ASK_TIMEOUT_MS) -> dict[str, Any]:
+    """The JSON object that watchdog main answers, or `CommandError`."""
+    from pgvigil.ipc.channel import ControlClient
+    from pgvigil.ipc.endpoints import control_endpoint
+
+    client = ControlClient(control_endpoint(run_dir))
+    try:
+        replies = list(client.ask(verb, (), timeout_ms))
+    finally:
+        client.close()
+    reply = replies[-1]
+    if not reply.accepted:
+        raise CommandError(f"refused: {reply.message}")
+    try:
+        value = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise CommandError("watchdog main answered with something that is no JSON object; are both of one version?")
+    return value

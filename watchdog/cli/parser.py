@@ -1,0 +1,221 @@
+"""The table of commands, and the argparse parser that is made from it.
+
+Everything that help, completion and the reference tell about a command stands in `COMMANDS`. A command's code is
+named here and imported only when it is called: a status must not pay for the demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pgvigil
+from pgvigil.watchdog.cli import codes
+
+DEFAULT_CONFIG = "/etc/pgvigil/pgvigil.toml"
+CONFIG_VARIABLE = "PGVIGIL_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option or positional of a command; `values` for completion: words, or "file"."""
+
+    names: tuple[str, ...]
+    help: str
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    flag: bool = False
+    default: str | float | None = None
+    optional: bool = False
+    kind: Callable[[str], object] = str
+    files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One sub-command: `module` has `function(options) -> exit code`."""
+
+    name: str
+    summary: str
+    text: str
+    examples: tuple[tuple[str, str], ...]
+    module: str
+    function: str
+    arguments: tuple[Argument, ...] = ()
+
+
+def seconds(text: str) -> float:
+    """A time limit: more than 0 and at most an hour."""
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} s, expected more than 0 and at most 3600")
+    return value
+
+
+def node_number(text: str) -> int:
+    """A node id."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 127:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}', expected a number of 1 to 127")
+    return int(text)
+
+
+GLOBAL = (
+    Argument(("-c", "--config"), f"the configuration (default: {DEFAULT_CONFIG}, or {CONFIG_VARIABLE})",
+             metavar="FILE", files=True),
+    Argument(("--node-id",), "the id of this node, before any other way of finding it", metavar="N", kind=node_number),
+)  # fmt: skip
+
+_SERVICE = "pgvigil.watchdog.cli.service"
+_CLUSTER = "pgvigil.watchdog.cli.cluster"
+_FILES = "pgvigil.watchdog.cli.files"
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "start", "start this node",
+        "Checks the configuration, starts the processes and returns when all are ready, or fails with the reason.",
+        (("pgvigil start", "as a daemon"), ("pgvigil start --foreground", "under systemd or in a container")),
+        _SERVICE, "start",
+        (Argument(("-f", "--foreground"), "do not detach; log to standard error by default", flag=True),),
+    ),
+    Command(
+        "stop", "stop this node",
+        "smart hands leadership over first, fast drops the virtual IP and stops, immediate stops at once.",
+        (("pgvigil stop", "hand over, then stop"), ("pgvigil stop -m fast --timeout 10", "do not wait for others")),
+        _SERVICE, "stop",
+        (
+            Argument(("-m", "--mode"), "how (default: smart)", ("smart", "fast", "immediate"), default="smart"),
+            Argument(("--timeout",), "how long to wait for the end (default: 30)", metavar="SECONDS", default=30.0,
+                     kind=seconds),
+        ),
+    ),
+    Command(
+        "reload", "read the configuration again",
+        "A file with mistakes changes nothing; they are printed here and in the log.",
+        (("pgvigil reload", "after a change of the file"),),
+        _SERVICE, "reload",
+    ),
+    Command(
+        "status", "show this node and what it knows of the others",
+        "Says unknown rather than something stale. Exit code 0 only if a leader with a lease is known.",
+        (
+            ("pgvigil status", "once"),
+            ("pgvigil status --watch", "live, until Ctrl-C; a line per change if the output is a pipe"),
+            ("pgvigil status --json | jq .leader_id", "for programs"),
+        ),
+        _CLUSTER, "status",
+        (
+            Argument(("--json",), "print JSON; with --watch one line per reading", flag=True),
+            Argument(("-w", "--watch"), "go on until Ctrl-C", flag=True),
+        ),
+    ),
+    Command(
+        "switchover", "hand leadership to another node",
+        "Asks the leader, from any node. Without NODE the best standby takes over. Refused if nobody could.",
+        (("pgvigil switchover", "to the best standby"), ("pgvigil switchover pg02", "to this one, by host or id")),
+        _CLUSTER, "switchover",
+        (Argument(("node",), "host or id of the next leader", metavar="NODE", optional=True),),
+    ),
+    Command(
+        "bootstrap", "found the cluster without the voters that are missing",
+        "A new cluster waits until every voter has answered. Use this once, on one node, if one of them cannot come; "
+        "never if a cluster of these nodes may exist already.",
+        (("pgvigil bootstrap", "on one node only"),),
+        _CLUSTER, "bootstrap",
+    ),
+    Command(
+        "check", "check the configuration",
+        "Tells every mistake at once, with file, line, key and what is expected. Starts and changes nothing.",
+        (
+            ("pgvigil check", "the file that start would read"),
+            ("pgvigil -c new.toml --node-id 2 check --print", "another file, as node 2, with all defaults written out"),
+        ),
+        _FILES, "check",
+        (Argument(("--print",), "print the configuration in its normal form", flag=True),),
+    ),
+    Command(
+        "keygen", "make a shared secret",
+        "Writes a file of mode 0600 and never overwrites one; without FILE the secret goes to standard output.",
+        (("pgvigil keygen /etc/pgvigil/authkey", "then copy it to every node"),),
+        _FILES, "keygen",
+        (Argument(("file",), "where to write it", metavar="FILE", optional=True, files=True),),
+    ),
+    Command(
+        "demo", "show it all in network namespaces of this machine",
+        "Three nodes with real pgpool-II and PostgreSQL, a failure, a switchover, and a verdict. Needs root.",
+        (("pgvigil demo", "one minute"), ("pgvigil demo --hold", "leave it running to look around")),
+        _FILES, "demo",
+        (Argument(("--hold",), "leave everything running until Ctrl-C", flag=True),),
+    ),
+    Command(
+        "completion", "print the completion of a shell",
+        "To be read by the shell at its start.",
+        (('eval "$(pgvigil completion bash)"', "in ~/.bashrc"), ("pgvigil completion zsh > _pgvigil", "in fpath")),
+        "pgvigil.watchdog.cli.completion", "completion",
+        (Argument(("shell",), "which shell", ("bash", "zsh", "fish")),),
+    ),
+)  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that suggests what was meant."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        import difflib
+
+        known = [str(choice) for choice in action.choices]
+        close = difflib.get_close_matches(str(value)[:80], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"
+        what = "command" if action.dest == "command" else "value"
+        raise argparse.ArgumentError(None, f"unknown {what} '{str(value)[:80]}'; {hint}")
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser with all commands; `options.command` is the `Command`'s name or None."""
+    listing = "\n".join(f"  {code:<5}{meaning}" for code, meaning in codes.MEANINGS.items())
+    parser = Parser(
+        prog="pgvigil",
+        description="A watchdog for pgpool-II: one leader, one virtual IP, never two.",
+        epilog=f"exit codes:\n{listing}\n\n'pgvigil COMMAND --help' shows examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pgvigil {pgvigil.__version__}")
+    _add(parser, GLOBAL)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
+    for command in COMMANDS:
+        examples = "\n".join(f"  {line:<45} {note}" for line, note in command.examples)
+        sub = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.text,
+            epilog=f"example:\n{examples}" if len(command.examples) == 1 else f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        _add(sub, command.arguments)
+        # Suppressed, or the sub-command's default would hide what stood before the command.
+        _add(sub, GLOBAL, suppress=True)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, arguments: Sequence[Argument], suppress: bool = False) -> None:
+    for argument in arguments:
+        default = argparse.SUPPRESS if suppress else argument.default
+        if argument.flag:
+            parser.add_argument(*argument.names, action="store_true", help=argument.help)
+        elif argument.optional:
+            parser.add_argument(*argument.names, nargs="?", metavar=argument.metavar, help=argument.help)
+        else:
+            parser.add_argument(
+                *argument.names, default=default, type=argument.kind, choices=argument.choices or None,
+                metavar=argument.metavar or None, help=argument.help,
+            )  # fmt: skip
+
+
+def config_path(options: argparse.Namespace) -> str:
+    """The file to read: option, environment, default."""
+    return str(options.config or os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)

@@ -1,0 +1,253 @@
+"""The status as text for people: a page, or one line.
+
+Pure: JSON in, text out. What is old or comes from a node that is not alive is shown as unknown, because a role of two
+seconds ago may be another node's by now. Tolerates missing keys: the node may run another version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+OLD_MS = 2000
+SHOWN_EVENTS = 5
+DASH = "-"
+UNKNOWN = "unknown"
+
+BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
+_COLOURS = {
+    "leader": GREEN, "alive": GREEN, "open": GREEN, "up": GREEN, "running": GREEN,
+    "dead": RED, "failed": RED, "missing": RED, "conflict": RED,
+    "unknown": YELLOW, "candidate": YELLOW, "starting": YELLOW, "stopping": YELLOW, "backing off": YELLOW,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What could be known: the supervisor's pid, watchdog main's status, and why one of them is missing."""
+
+    pid: int | None
+    status: dict[str, Any] | None
+    trouble: str
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Colour on a terminal, unless NO_COLOR (no-color.org) or TERM=dumb says otherwise."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def page(reading: Reading, colour: bool = False) -> str:
+    """The whole status, several lines."""
+    if reading.status is None:
+        return "\n".join(_silent(reading, colour))
+    status = reading.status
+    blocks = [_head(status, colour), _facts(status, colour), _nodes(status, colour), _processes(status, colour)]
+    return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
+
+
+def _silent(reading: Reading, colour: bool) -> list[str]:
+    if reading.pid is None:
+        return [paint(reading.trouble, RED, colour)]
+    return [
+        paint(f"unknown: {reading.trouble}", YELLOW, colour),
+        f"supervisor  process {reading.pid} runs",
+        *(f"{name:<12}{paint(UNKNOWN, YELLOW, colour)}" for name in ("role", "leader", "lease", "virtual IP", "nodes")),
+    ]
+
+
+def _head(status: dict[str, Any], colour: bool) -> list[str]:
+    quorum, document = _table(status, "quorum"), _table(status, "document")
+    lines = [
+        paint(f"{_word(status, 'label')}: {_word(status, 'sentence')}", BOLD, colour),
+        f"cluster {_word(status, 'cluster')}, node {_word(status, 'node_id')}, {_word(status, 'state')}, "
+        f"term {_word(status, 'term')}, quorum {_word(quorum, 'have')} of {_word(quorum, 'voters')} "
+        f"({_word(quorum, 'need')} needed), document {_word(document, 'term')}.{_word(document, 'version')} "
+        f"{'committed' if document.get('committed') else 'not committed'}",
+    ]
+    if status.get("insecure"):
+        lines.append(paint("INSECURE: nothing is authenticated (insecure = true)", RED, colour))
+    if status.get("waiting_for"):
+        names = ", ".join(_label(status, node_id) for node_id in _items(status, "waiting_for"))
+        lines.append(f"waiting for {names}; if one of them cannot come, 'pgvigil bootstrap' ends the waiting")
+    if status.get("restart_wait_ms"):
+        lines.append(f"neither votes nor stands for another {duration(status['restart_wait_ms'])} after its start")
+    return lines
+
+
+def _facts(status: dict[str, Any], colour: bool) -> list[str]:
+    lease, vip = _table(status, "lease"), _table(status, "vip")
+    leader = status.get("leader_id")
+    left = lease.get("left_ms")
+    lines = [
+        f"leader      {paint(UNKNOWN, YELLOW, colour) if leader is None else _label(status, leader)}",
+        f"lease       {'none here' if left is None else f'{left} ms left'} of {_word(lease, 'length_ms')} ms",
+    ]
+    addresses = _items(vip, "addresses")
+    if not addresses:
+        return [*lines, "virtual IP  none configured"]
+    for item in addresses:
+        present = "up" if item.get("present") else "not here"
+        lines.append(f"virtual IP  {_word(item, 'address')} {_state(present, colour)} on {_word(vip, 'interface')}")
+    gate = _word(vip, "gate")
+    gate_left = f", closes in {vip['gate_left_ms']} ms" if vip.get("gate_left_ms") is not None else ""
+    lines.append(f"gate        {_state(gate, colour)}{gate_left}")
+    lines += [paint(f"fence       {problem}", RED, colour) for problem in _items(vip, "fence_problems")]
+    if vip.get("conflict"):
+        lines.append(paint(f"conflict    {vip['conflict']}", RED, colour))
+    return lines
+
+
+def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
+    rows = [("", "NODE", "ROLE", "TERM", "HEALTH", "FOR", "AGE", "PGPOOL", "CAN LEAD", "PRIORITY", "EVIDENCE")]
+    for item in _items(status, "nodes"):
+        trusted = is_current(item)
+        electable = item.get("electable") if trusted else None
+        rows.append(
+            (
+                "*" if item.get("self") else "",
+                f"{_word(item, 'label')} ({_word(item, 'id')})",
+                role_of(item) + ("" if item.get("voter", True) else ", no voter"),
+                _word(item, "term") if trusted else DASH,
+                _word(item, "health"),
+                duration(item.get("since_ms")),
+                duration(item.get("age_ms")),
+                _word(item, "pgpool") if trusted else UNKNOWN,
+                UNKNOWN if electable is None else ("yes" if electable else "no"),
+                _word(item, "priority"),
+                _evidence(item),
+            )
+        )
+    return table(rows, colour)
+
+
+def _evidence(item: dict[str, Any]) -> str:
+    paths = [f"{_word(path, 'interface')} {duration(path.get('last_heard_ms'))}" for path in _items(item, "paths")]
+    heard = f" [heard: {', '.join(paths)} ago]" if paths else ""
+    return (_word(item, "evidence") if item.get("evidence") else DASH) + heard
+
+
+def is_current(item: dict[str, Any]) -> bool:
+    """Whether what a node said of itself still counts."""
+    age_ms = item.get("age_ms")
+    return item.get("health") == "alive" and isinstance(age_ms, int) and age_ms <= OLD_MS
+
+
+def role_of(item: dict[str, Any]) -> str:
+    """The role to show."""
+    return str(item.get("role") or UNKNOWN) if is_current(item) else UNKNOWN
+
+
+def _processes(status: dict[str, Any], colour: bool) -> list[str]:
+    rows = [("PROCESS", "PID", "STATE", "UP", "RESTARTS", "LAST EXIT")]
+    rows += [
+        (
+            _word(item, "name"),
+            _word(item, "pid") if item.get("pid") else DASH,
+            _word(item, "state"),
+            duration(item.get("up_ms")) if item.get("pid") else DASH,
+            _word(item, "restarts"),
+            _word(item, "last_exit") if item.get("last_exit") else DASH,
+        )
+        for item in _items(status, "processes")
+    ]
+    return table(rows, colour) if len(rows) > 1 else ["processes   unknown: the supervisor has not reported"]
+
+
+def _events(status: dict[str, Any], colour: bool) -> list[str]:
+    events = _items(status, "events")[-SHOWN_EVENTS:]
+    if not events:
+        return []
+    rows = [(f"{duration(item.get('age_ms'))} ago", _word(item, "text")) for item in events]
+    return [paint("EVENTS (newest last)", DIM, colour), *table(rows, colour, header=False)]
+
+
+def line(reading: Reading) -> str:
+    """The status in one line, without anything that changes all the time."""
+    if reading.status is None:
+        return reading.trouble if reading.pid is None else f"unknown: {reading.trouble}"
+    status = reading.status
+    quorum, vip = _table(status, "quorum"), _table(status, "vip")
+    leader = status.get("leader_id")
+    nodes = " ".join(
+        f"{_word(item, 'label')}={role_of(item)}/{_word(item, 'health')}" for item in _items(status, "nodes")
+    )
+    addresses = _items(vip, "addresses")
+    present = "none" if not addresses else "up" if all(item.get("present") for item in addresses) else "not here"
+    return (
+        f"{_word(status, 'state')}, term {_word(status, 'term')}, leader "
+        f"{UNKNOWN if leader is None else _label(status, leader)}, quorum {_word(quorum, 'have')}/"
+        f"{_word(quorum, 'voters')}, vip {present}, gate {_word(vip, 'gate')}, {nodes}"
+    )
+
+
+# --- small parts --------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[tuple[str, ...]], colour: bool, header: bool = True) -> list[str]:
+    """Aligned columns; widths are counted before colour."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines: list[str] = []
+    for number, row in enumerate(rows):
+        last = len(row) - 1
+        cells = [cell if column == last else cell.ljust(widths[column]) for column, cell in enumerate(row)]
+        if header and number == 0:
+            lines.append(paint("  ".join(cells).rstrip(), DIM, colour))
+        else:
+            lines.append("  ".join(_cell(cell, colour) for cell in cells).rstrip())
+    return lines
+
+
+def _cell(cell: str, colour: bool) -> str:
+    word = cell.rstrip()
+    return paint(word, _COLOURS[word], colour) + cell[len(word) :] if word in _COLOURS else cell
+
+
+def _state(word: str, colour: bool) -> str:
+    return paint(word, _COLOURS.get(word, ""), colour)
+
+
+def paint(text: str, code: str, colour: bool) -> str:
+    """Text in a colour of the terminal."""
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+
+
+def duration(value_ms: object) -> str:
+    """Milliseconds for people: "180 ms", "4.2 s", "3 min", "5 h", "12 d"."""
+    if not isinstance(value_ms, int) or isinstance(value_ms, bool):
+        return UNKNOWN
+    if value_ms < 1000:
+        return f"{value_ms} ms"
+    seconds = value_ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    for unit, length, limit in (("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds // 86_400)} d"
+
+
+def _word(table: dict[str, Any], key: str) -> str:
+    """A value as one harmless word or sentence; what comes from other nodes must not steer the terminal."""
+    value = table.get(key)
+    if value is None or value == "":
+        return UNKNOWN
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+
+
+def _table(status: dict[str, Any], key: str) -> dict[str, Any]:
+    value = status.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _items(table: dict[str, Any], key: str) -> list[Any]:
+    value = table.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _label(status: dict[str, Any], node_id: object) -> str:
+    for item in _items(status, "nodes"):
+        if item.get("id") == node_id:
+            return f"{_word(item, 'label')} ({node_id})"
+    return f"node {node_id}"
