@@ -400,6 +400,26 @@ def test_a_new_start_is_refused_while_an_orphaned_watchdog_main_hands_over(stub_
     stub_node.wait_log(r"started: 5 processes are ready", times=2)
 
 
+def test_a_daemon_that_cannot_come_back_says_why(stub_node: Node) -> None:
+    stub_node.start()
+    text = stub_node.config.read_text()
+    stub_node.config.write_text(text.replace("hang_timeout_ms", "hang_timeout"))
+    os.kill(stub_node.supervisor_pid(), signal.SIGKILL)
+    stub_node.wait_log("process.hang_timeout")
+    wait_for("the end of all processes", nothing_left)
+
+
+def test_a_revived_node_waits_for_what_it_needs(stub_node: Node) -> None:
+    stub_node.start()
+    refused = stub_dir(stub_node) / "heartbeat sender lo.refused"
+    refused.write_text("the address is not there yet")
+    os.kill(stub_node.supervisor_pid(), signal.SIGKILL)
+    # With an operator waiting, three failures would have ended the start.
+    wait_event(stub_node, "heartbeat sender lo .* start", times=6)
+    refused.unlink()
+    stub_node.wait_log("started: 5 processes are ready", times=2)
+
+
 # --- reload -----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,6 @@ a child ends with `os._exit` whatever happens.
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import os
 import signal
@@ -41,11 +40,21 @@ class Birth:
     ignores_term: bool
 
 
-def fork(birth: Birth, in_child: Callable[[], None], work: Callable[[], int]) -> int:
-    """The pid of a new child that runs `in_child` (to drop inherited objects), then `work`, and exits with its result.
+def fork(birth: Birth, in_child: Callable[[], None], work: Callable[[], int]) -> tuple[int, int]:
+    """Pid and pidfd of a new child: it runs `in_child` (to drop inherited objects), then exits with what `work` says.
 
-    `OSError` if the kernel has no process for us.
+    `OSError` if the kernel has no process or no descriptor for us; no child is left then.
     """
+    pid = _fork(birth, in_child, work)
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _fork(birth: Birth, in_child: Callable[[], None], work: Callable[[], int]) -> int:
     parent = os.getpid()
     everything = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
@@ -78,7 +87,6 @@ def _settle(birth: Birth, parent: int) -> None:
         die_with_parent(parent)
     signal.set_wakeup_fd(-1)
     reset_signals(birth.ignores_term)
-    gc.enable()
     log.rename(birth.name)
     set_title(birth.title)
     null = os.open(os.devnull, os.O_RDONLY)

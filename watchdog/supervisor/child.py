@@ -71,13 +71,12 @@ class Child:
         keep = (*keep, theirs.fileno())
         how = birth.Birth(spec.name, spec.name, keep, dies_with_parent=not spec.vital, ignores_term=spec.vital)
         try:
-            self.pid = birth.fork(how, drop, work)
+            self.pid, self.pidfd = birth.fork(how, drop, work)
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
-        self.pidfd = os.pidfd_open(self.pid)
         self.link = Link(ours, "supervisor", self._complain)
         self.started_ns = self.life_ns = boottime_ns()
         self.ready_ns = self.due_ns = None

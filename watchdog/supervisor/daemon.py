@@ -262,6 +262,10 @@ def revive(settings: Settings) -> None:
     now_ns = boottime_ns()
     count = count + 1 if now_ns - at_ns < REVIVAL_FORGET_NS else 1
     _log.warning("the supervisor of %s died; starting this node again (time %d)", settings.node.host, count)
+    if settings.process.log.startswith("file:"):
+        # The start that follows must say somewhere why it fails, for example that the file has a mistake by now.
+        for fd in log.descriptors():
+            os.dup2(fd, 2)
     try:
         os.execve(_revive_command[0], _revive_command, {**os.environ, REVIVALS: f"{count}:{now_ns}"})
     except OSError as error:

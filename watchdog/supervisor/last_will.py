@@ -52,11 +52,10 @@ class LastWill:
         _log.warning("releasing %s in watchdog main's place: %s", addresses, reason)
         how = birth.Birth("last will", "last will", (), dies_with_parent=False, ignores_term=True)
         try:
-            self.pid = birth.fork(how, in_child, lambda: self._work(vip))
+            self.pid, self.pidfd = birth.fork(how, in_child, lambda: self._work(vip))
         except OSError as error:
             _log.error("cannot fork the helper that releases %s: %s", addresses, error.strerror)
             return False
-        self.pidfd = os.pidfd_open(self.pid)
         extra_ns = vip.command_timeout_s * NS_PER_S if vip.driver == "command" else 0
         self._deadline_ns = now_ns + LIMIT_NS + extra_ns
         return True

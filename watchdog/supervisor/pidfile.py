@@ -76,11 +76,12 @@ class PidFile:
             text = _holder_text(fd)
             os.close(fd)
             raise CommandError(f"{self.path} was deleted and {text} holds its successor")
-        # The old description stays open beside the new one: watchdog main may share it.
-        os.set_inheritable(self.fd, False)
-        os.close(self.fd)
+        os.close(self.fd)  # a watchdog main that inherited the old one goes on holding that
         self.fd = fd
-        self._write()
+        try:
+            self._write()
+        except OSError as error:
+            raise CommandError(f"pid file {self.path}: {error.strerror}") from None
 
     def release(self) -> None:
         """Forget the pid, then let the lock go (unless a child holds it too)."""
