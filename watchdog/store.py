@@ -32,7 +32,8 @@ _CHECKSUM_BYTES = 32
 _PREFIX_BYTES = len(MAGIC) + _HEADER.size + _CHECKSUM_BYTES
 _MAX_FILE_BYTES = _PREFIX_BYTES + codec.MAX_FRAME_BYTES
 _ADVICE = (
-    "this node neither votes nor stands until the file is put right (a back-up of it would be too old: never restore one); "
+    "this node neither votes nor stands until the file is readable again (never restore a back-up of it: it would be "
+    "too old); "
     "if the record is lost for good, remove the file and let the cluster remove this node and add it again"
 )
 

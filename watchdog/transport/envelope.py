@@ -44,7 +44,7 @@ def seal(message: Message, sender: int, destination: int, boot: int, counter: in
 
 
 def read(data: bytes, sender: int, destination: int) -> Envelope:
-    """The envelope of a message that `sender` is known to have sent to `destination`; `PeerError` if it says otherwise."""
+    """The envelope of what `sender` is known to have sent to `destination`; `PeerError` if it says otherwise."""
     envelope = codec.decode(Envelope, data)
     if envelope.schema != SCHEMA:
         raise PeerError(f"message of schema {envelope.schema}, expected {SCHEMA}: do both nodes run the same pgvigil?")

@@ -46,14 +46,14 @@ BATCH = 64
 
 # zmq.h: the value of HANDSHAKE_FAILED_PROTOCOL when a box does not open with the key that was expected.
 CRYPTOGRAPHIC = 0x11000001
-EV_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+EV_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 EV_LINK = EV_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 EV_LISTENER = EV_FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _EVENT = struct.Struct("=Hi")
 
-KEY_CHECK = "failed the key check: is authkey_file the same on both hosts, and does each address belong to one host only?"
+KEY_CHECK = (
+    "failed the key check: is authkey_file the same on both hosts, and does each address belong to one host only?"
+)
 UNKNOWN_KEY = "has a key of no configured node: is the configuration the same on both hosts?"
 NOT_PGVIGIL = "does not speak pgvigil's protocol: is the port right on both hosts?"
 
@@ -199,7 +199,10 @@ class Listener:
             self._on_part(part)
 
     def _on_event(self, event: int, value: int) -> None:
-        """libzmq tells the caller's descriptor at first, the failure without a name, then the descriptor again."""
+        """libzmq tells the caller's descriptor first, then the failure without a name, then the descriptor again.
+
+        A caller whose descriptor was closed before it could be asked for its address is passed over: it comes again.
+        """
         if event == zmq.EVENT_ACCEPTED:
             if len(self._accepted) >= MAX_ACCEPTED:
                 self._accepted.clear()
@@ -211,8 +214,8 @@ class Listener:
         elif event == zmq.EVENT_DISCONNECTED:
             address, reason = self._accepted.pop(value, ""), self._failed
             self._failed = ""
-            if reason:
-                self._on_refused(address or "an unknown address", reason)
+            if reason and address:
+                self._on_refused(address, reason)
 
     def close(self) -> None:
         """Stop listening."""
