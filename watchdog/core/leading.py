@@ -270,7 +270,7 @@ class Leading(Standing):
         return self._catching_up(event)
 
     def _catching_up(self, event: ChangeVoters) -> str | None:
-        """A change must leave a majority that is here and has the document, else nothing could ever be committed again."""
+        """A change must leave a majority that is here and has the document, else nothing is ever committed again."""
         stamp = None if self.document is None else self.document.stamp
         here = {peer.node_id for peer in self.views.peers if peer.health is Health.ALIVE} | {self.me}
         if event.add and (event.add not in here or self.stored_by(event.add) != stamp):

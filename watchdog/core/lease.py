@@ -42,8 +42,8 @@ def promise_on_renewal(
 ) -> Promise | None:
     """P2, P6: the promise after a renewal of an accepted term, or None if the renewal is older than one taken before.
 
-    A renewal of a higher term replaces the promise. Within a term, a repeated renewal prolongs nothing. A promise to the
-    same leader is never shortened, not even when L has become smaller: the lease that the longer one backs still
+    A renewal of a higher term replaces the promise. Within a term, a repeated renewal prolongs nothing. A promise to
+    the same leader is never shortened, not even when L has become smaller: the lease that the longer one backs still
     runs, and a leader that had itself elected again carries it into its next term (P12).
     """
     if old is None or old.leader != leader:
