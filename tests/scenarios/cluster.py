@@ -1,8 +1,8 @@
 """A cluster in memory: the real decision cores, a virtual clock, and a network, disks, gates and processes that fail.
 
 Transcripts, rule tests and the random run share it. The disk keeps only what was durable; whatever stands behind a
-`Persist` waits for it, except orders to the gate. The checks stand outside the core and stop the run at
-the first instant at which two gates or two leases are open, a term has two leaders, a node votes twice, or a durable record goes back.
+`Persist` waits for it, except orders to the gate. The checks stand outside the core and stop the run at the first
+instant at which two gates or two leases are open, a term has two leaders, a node votes twice, or a record goes back.
 """
 
 from __future__ import annotations
@@ -248,12 +248,14 @@ class Cluster:
         while host.waiting and not host.writing and not host.stopped:
             effect = host.waiting.popleft()
             if isinstance(effect, ev.Persist):
-                host.writing = True
-                life, record = host.life, effect.record
-                delay_us = self.random.randint(*self.weather.disk_us)
-                self.at(self.now_ns + delay_us * 1000, lambda: self._durable(host, life, record))
-                return
-            self._carry_out(host, effect)
+                self._write(host, host.life, effect.record)
+            else:
+                self._carry_out(host, effect)
+
+    def _write(self, host: Host, life: int, record: Record) -> None:
+        host.writing = True
+        delay_us = self.random.randint(*self.weather.disk_us)
+        self.at(self.now_ns + delay_us * 1000, lambda: self._durable(host, life, record))
 
     def _durable(self, host: Host, life: int, record: Record) -> None:
         if host.life != life:

@@ -10,21 +10,21 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from tests.scenarios.cluster import Cluster, Host, SafetyError, Weather
 
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
 from pgvigil.watchdog.core.lease import NS_PER_MS
-from tests.scenarios.cluster import Cluster, Host, SafetyError, Weather
 
 CALM_MS = 5_000
 STORM_MS = 50_000
 PEACE_MS = 10_000
 RENEW_MS = 200
 STAGGER_MS = RENEW_MS // 2
-# Beyond L + (n-1)*stagger + one round: verdicts of the storm (0.6 s), a restart wait of the largest L, a one-way leader's
-# L, two split votes with their pauses, and what a hand-over on its way may add.
+# Beyond L + (n-1)*stagger + one round: verdicts of the storm (0.6 s), a restart wait of the largest L, a one-way
+# leader's L, two split votes with their pauses, and what a hand-over on its way may add.
 MARGIN_MS = 600 + 1500 + 1500 + 4 * RENEW_MS + 1500
 
 
@@ -34,7 +34,7 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.size = self.random.choice((1, 2, 3, 3, 3, 4, 5, 5, 7))
-        self.lease_ms = {node: 1000 for node in range(1, self.size + 1)}
+        self.lease_ms = dict.fromkeys(range(1, self.size + 1), 1000)
         if self.random.random() < 0.2:
             self.lease_ms = {node: self.random.choice((700, 1000, 1500)) for node in self.lease_ms}
         witnesses = self.random.sample(range(2, self.size + 1), self.random.randint(0, (self.size - 1) // 2))
