@@ -26,7 +26,7 @@ logger = logging.getLogger("pgvigil")
 
 DATAGRAMS_PER_WAKE = 64
 CHECK_INTERVAL_NS = 5 * NS_PER_S
-REPEAT_SESSIONS_NS = 200 * NS_PER_MS  # a sender that was restarted speaks again before anybody's dead time is over
+REPEAT_SESSIONS_NS = NS_PER_S
 RETRY_SESSIONS_NS = 20 * NS_PER_MS
 OTHER_KEY_INTERVAL_NS = 3600 * NS_PER_S
 UNPROVEN_FOR_NS = 2 * NS_PER_S  # shorter is an exchange of nonces, longer is a peer that does not hear us
@@ -74,7 +74,8 @@ class Receiver:
         self._socket: udp.PathSocket | None = None
         self._socket_due_ns = 0
         self._sessions_due_ns = 0
-        self._to_sender: Outbox = shell.outbox(endpoints.sender_endpoint(settings.run_dir, settings.path))
+        sender_endpoint = endpoints.sender_endpoint(settings.run_dir, settings.path)
+        self._to_sender: Outbox = shell.outbox(sender_endpoint, self._on_sender)
         self._to_lifecheck: Outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir))
         self.rejected = dict.fromkeys(Rejection, 0)
         self.fresh = 0
@@ -182,6 +183,10 @@ class Receiver:
     def _tell_sessions_if_changed(self, now_ns: int) -> None:
         if self._freshness.announced() != self._told_sessions:
             self._tell_sessions(now_ns)
+
+    def _on_sender(self) -> None:
+        """The sender was started (again): it can say nothing without nonces, and dead times run."""
+        self._tell_sessions(boottime_ns())
 
     def _tell_sessions(self, now_ns: int) -> None:
         table = self._freshness.announced()

@@ -46,10 +46,18 @@ class Shell:
         self.loop.watch(inbox.socket, lambda: on_readable(inbox))
         return inbox
 
-    def outbox(self, endpoint: str) -> Outbox:
-        """A connected outbox that names this process as the sender."""
+    def outbox(self, endpoint: str, on_connected: Callable[[], None] | None = None) -> Outbox:
+        """An outbox that names this process as the sender; `on_connected` runs whenever its receiver is there anew."""
         outbox = Outbox(self.context, endpoint, self.name)
         self._sockets.append(outbox)
+        if on_connected is not None:
+            call = on_connected
+
+            def take() -> None:
+                outbox.connected()
+                call()
+
+            self.loop.watch(outbox.connections(), take)
         return outbox
 
     def set_title(self, title: str) -> None:

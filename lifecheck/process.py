@@ -15,7 +15,7 @@ from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late, Outcome
-from pgvigil.lifecheck.probes.pgpool import PgpoolProbe, Reading
+from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
 
 logger = logging.getLogger("pgvigil")
@@ -24,6 +24,8 @@ REPEAT_NS = NS_PER_S
 EAGER_FOR_NS = NS_PER_S
 EAGER_REPEAT_NS = 50 * NS_PER_MS
 RETRY_NS = 20 * NS_PER_MS
+PULSE_NS = CHECK_INTERVAL_NS  # reports and the look at the pid file share its rounds: each wake-up costs
+SLACK_NS = 50 * NS_PER_MS
 TROUBLE_VALID_NS = 15 * NS_PER_S
 MAX_TROUBLES = 64
 
@@ -83,8 +85,8 @@ class Lifecheck:
         self._judge = Judge(tuple(self._labels), settings.interfaces, settings.methods, deadtime_ns, now_ns)
         self._troubles = TroubleTable()
         self._reporter = Reporter(now_ns)
-        self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir))
-        self._pulse_due_ns = now_ns + self._interval_ns
+        self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir), self._on_watchdog)
+        self._pulse_due_ns = now_ns + PULSE_NS
         self._probe: PgpoolProbe | None = None
         self._unchecked = frames.Health.ALIVE, now_ns, "not checked"
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
@@ -116,6 +118,10 @@ class Lifecheck:
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
 
+    def _on_watchdog(self) -> None:
+        """Watchdog main was started (again)."""
+        self._reporter.news(boottime_ns())
+
     def _on_pgpool(self, reading: Reading) -> None:
         logger.log(_level(reading.health), "pgpool is %s: %s", reading.health.value, reading.evidence)
         self._reporter.news(boottime_ns())
@@ -133,7 +139,7 @@ class Lifecheck:
             self._reporter.news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
-        """The pulse should have come every interval; what it is late by was our own standstill."""
+        """What the pulse is late by was our own standstill."""
         lateness_ns = now_ns - self._pulse_due_ns
         if lateness_ns <= self._interval_ns:
             return
@@ -141,7 +147,7 @@ class Lifecheck:
             "lifecheck was late by %d ms, so silence of that time is not held against peers; is the host overloaded?",
             lateness_ns // NS_PER_MS,
         )
-        self._pulse_due_ns = now_ns + self._interval_ns
+        self._pulse_due_ns = now_ns + PULSE_NS
         if self._probe is not None:
             self._probe.late(lateness_ns)
         self._conclude(self._judge.step(now_ns, Late(lateness_ns)), now_ns)
@@ -156,12 +162,14 @@ class Lifecheck:
 
     def tick(self, now_ns: int) -> None:
         self._notice_lateness(now_ns)
+        horizon_ns = now_ns
         if now_ns >= self._pulse_due_ns:
-            self._pulse_due_ns = now_ns + self._interval_ns
-        if self._probe is not None and now_ns >= (self._probe.wake() or 0):
+            self._pulse_due_ns = now_ns + PULSE_NS
+            horizon_ns += SLACK_NS  # what would be due soon is done in the same round
+        if self._probe is not None and horizon_ns >= (self._probe.wake() or 0):
             self._probe.tick(now_ns)
         self._conclude(self._judge.step(now_ns), now_ns)
-        if now_ns >= self._reporter.due_ns:
+        if horizon_ns >= self._reporter.due_ns:
             self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:

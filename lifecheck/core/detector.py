@@ -60,20 +60,27 @@ class HeartbeatMethod:
                 for path in paths:
                     path.deadline_ns += lateness_ns
 
-    def opinion(self, node_id: int, now_ns: int) -> Opinion | None:
+    def health(self, node_id: int, now_ns: int) -> Health | None:
         """The view of a node; that it is dead is remembered with the evidence of that instant."""
         paths = self._paths.get(node_id)
         if not paths:
             return None
-        dead = self._dead.get(node_id)
-        if dead is not None:
-            return dead
-        if all(now_ns >= path.deadline_ns for path in paths):
-            dead = self._dead[node_id] = Opinion(Health.DEAD, _silence(paths, now_ns))
-            return dead
-        if all(path.heard_at_ns == 0 for path in paths):
-            return Opinion(Health.UNKNOWN, f"not heard yet, for {(now_ns - paths[0].silent_since_ns) // NS_PER_MS} ms")
-        return Opinion(Health.ALIVE, _heard(paths, now_ns))
+        if node_id in self._dead:
+            return Health.DEAD
+        if now_ns >= max(path.deadline_ns for path in paths):
+            self._dead[node_id] = Opinion(Health.DEAD, _silence(paths, now_ns))
+            return Health.DEAD
+        return Health.ALIVE if any(path.heard_at_ns for path in paths) else Health.UNKNOWN
+
+    def opinion(self, node_id: int, now_ns: int) -> Opinion | None:
+        """`health` with its evidence."""
+        health = self.health(node_id, now_ns)
+        if health is None or health is Health.DEAD:
+            return self._dead.get(node_id)
+        paths = self._paths[node_id]
+        if health is Health.UNKNOWN:
+            return Opinion(health, f"not heard yet, for {(now_ns - paths[0].silent_since_ns) // NS_PER_MS} ms")
+        return Opinion(health, _heard(paths, now_ns))
 
     def wake(self) -> int | None:
         """When the next node dies unless it is heard."""

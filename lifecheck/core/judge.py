@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict
 from pgvigil.lifecheck.core.detector import HeartbeatMethod
-from pgvigil.lifecheck.core.verdict import Method, combine
+from pgvigil.lifecheck.core.verdict import Method, combine, combine_health
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Judge:
         self._methods: list[Method] = [self._heartbeats] if "heartbeat" in methods else []
         self._health = dict.fromkeys(node_ids, (Health.UNKNOWN, started_at_ns))
         self._words: dict[int, tuple[object, ...]] = {}
+        self._wake_ns = self._next_wake()
 
     def step(self, now_ns: int, event: Event | None = None) -> Outcome:
         """Take an event, or just the passing of time."""
@@ -72,10 +73,14 @@ class Judge:
                 return Outcome((), False)
             news = self._says_something_new(event.node_id)
         changed = tuple(verdict for node_id in self._node_ids if (verdict := self._reconsider(node_id, now_ns)))
+        self._wake_ns = self._next_wake()
         return Outcome(changed, news or bool(changed))
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""
+        return self._wake_ns
+
+    def _next_wake(self) -> int | None:
         return min((at for method in self._methods if (at := method.wake()) is not None), default=None)
 
     def verdicts(self, now_ns: int) -> tuple[NodeVerdict, ...]:
@@ -87,21 +92,21 @@ class Judge:
         return sum(known is health for known, _ in self._health.values())
 
     def _reconsider(self, node_id: int, now_ns: int) -> NodeVerdict | None:
-        health = self._opinion(node_id, now_ns)[0]
+        views = [view for method in self._methods if (view := method.health(node_id, now_ns)) is not None]
+        health = combine_health(views)
         if health is self._health[node_id][0]:
             return None
         self._health[node_id] = (health, now_ns)
         return self._verdict(node_id, now_ns)
 
-    def _opinion(self, node_id: int, now_ns: int) -> tuple[Health, str]:
+    def _evidence(self, node_id: int, now_ns: int) -> str:
         opinions = [opinion for method in self._methods if (opinion := method.opinion(node_id, now_ns)) is not None]
-        combined = combine(opinions)
-        return combined.health, combined.evidence
+        return combine(opinions).evidence
 
     def _verdict(self, node_id: int, now_ns: int) -> NodeVerdict:
         health, since_ns = self._health[node_id]
         beat, beat_at_ns = self._heartbeats.beat(node_id)
-        evidence = self._opinion(node_id, now_ns)[1]
+        evidence = self._evidence(node_id, now_ns)
         return NodeVerdict(node_id, health, since_ns, evidence, self._heartbeats.paths(node_id), beat, beat_at_ns)
 
     def _says_something_new(self, node_id: int) -> bool:

@@ -25,8 +25,11 @@ class Opinion:
 class Method(Protocol):
     """A way to judge nodes. Events reach it by methods of its own; it is told the time and asked for opinions."""
 
+    def health(self, node_id: int, now_ns: int) -> Health | None:
+        """The view at `now_ns` without its reasons (asked often); None if this method says nothing about the node."""
+
     def opinion(self, node_id: int, now_ns: int) -> Opinion | None:
-        """The view at `now_ns`; None if this method says nothing about the node."""
+        """The same view with its evidence."""
 
     def wake(self) -> int | None:
         """The next instant at which an opinion can change by the passing of time alone."""
@@ -35,12 +38,16 @@ class Method(Protocol):
         """Our own loop was late by so much: silence of that time counts against nobody."""
 
 
-def combine(opinions: Sequence[Opinion]) -> Opinion:
+def combine_health(healths: Sequence[Health]) -> Health:
     """One method that says DEAD is enough; ALIVE needs one that says so and none against it."""
-    for health in (Health.DEAD, Health.ALIVE):
-        evidence = [opinion.evidence for opinion in opinions if opinion.health is health]
-        if evidence:
-            return Opinion(health, "; ".join(evidence))
-    if opinions:
-        return Opinion(Health.UNKNOWN, "; ".join(opinion.evidence for opinion in opinions))
-    return Opinion(Health.UNKNOWN, "no method judges other nodes")
+    if Health.DEAD in healths:
+        return Health.DEAD
+    return Health.ALIVE if Health.ALIVE in healths else Health.UNKNOWN
+
+
+def combine(opinions: Sequence[Opinion]) -> Opinion:
+    """`combine_health`, with the evidence of the methods that said so."""
+    if not opinions:
+        return Opinion(Health.UNKNOWN, "no method judges other nodes")
+    health = combine_health([opinion.health for opinion in opinions])
+    return Opinion(health, "; ".join(opinion.evidence for opinion in opinions if opinion.health is health))

@@ -28,6 +28,7 @@ from pgvigil.lifecheck.settings import LifecheckPeer, LifecheckSettings
 
 T = TypeVar("T")
 KEY = b"k" * 32
+LIFE_INTERVAL_NS = 100_000_000
 Body = Callable[[Link], int]
 
 
@@ -194,13 +195,13 @@ class Node:
         self.heartbeat = replace(self.heartbeat, key=key)
 
     def start_sender(self) -> Child:
-        return self._nursery.fork(f"{self.label}-sender", lambda link: sender.run(self.heartbeat, link, 10**8))
+        return self._nursery.fork(f"{self.label}-sender", lambda link: sender.run(self.heartbeat, link, LIFE_INTERVAL_NS))
 
     def start_receiver(self) -> Child:
-        return self._nursery.fork(f"{self.label}-receiver", lambda link: receiver.run(self.heartbeat, link, 10**8))
+        return self._nursery.fork(f"{self.label}-receiver", lambda link: receiver.run(self.heartbeat, link, LIFE_INTERVAL_NS))
 
     def start_lifecheck(self) -> Child:
-        return self._nursery.fork(f"{self.label}-lifecheck", lambda link: lifecheck.run(self.lifecheck, link, 10**8))
+        return self._nursery.fork(f"{self.label}-lifecheck", lambda link: lifecheck.run(self.lifecheck, link, LIFE_INTERVAL_NS))
 
     def start(self) -> tuple[Child, Child, Child]:
         return self.start_sender(), self.start_receiver(), self.start_lifecheck()
