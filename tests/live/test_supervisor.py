@@ -405,7 +405,7 @@ def test_a_daemon_that_cannot_come_back_says_why(stub_node: Node) -> None:
     text = stub_node.config.read_text()
     stub_node.config.write_text(text.replace("hang_timeout_ms", "hang_timeout"))
     os.kill(stub_node.supervisor_pid(), signal.SIGKILL)
-    stub_node.wait_log("process.hang_timeout")
+    stub_node.wait_log(r"\[process\] hang_timeout = 2000: unknown key")
     wait_for("the end of all processes", nothing_left)
 
 
