@@ -14,13 +14,14 @@ from pgvigil.watchdog.cli.parser import config_path
 def check(options: argparse.Namespace) -> int:
     """Tell all mistakes and warnings; with --print also the normal form."""
     from pgvigil.watchdog.config.load import examine
+    from pgvigil.watchdog.config.problems import counted
 
     path = config_path(options)
     outcome = examine(path, options.node_id)
     for problem in (*outcome.mistakes, *outcome.warnings):
         print(problem, file=sys.stderr)
     if outcome.settings is None:
-        print(f"{path}: {_count(len(outcome.mistakes), 'mistake')}", file=sys.stderr)
+        print(f"{path}: {counted(len(outcome.mistakes), 'mistake')}", file=sys.stderr)
         return codes.USAGE
     if options.print:
         from pgvigil.watchdog.config.write import normal_tables, to_toml
@@ -30,12 +31,8 @@ def check(options: argparse.Namespace) -> int:
         print(to_toml(normal_tables(outcome.draft)), end="")
         return codes.OK
     own = outcome.settings.node
-    print(f"{path}: no mistakes, {_count(len(outcome.warnings), 'warning')}; this is node {own.id} ({own.host})")
+    print(f"{path}: no mistakes, {counted(len(outcome.warnings), 'warning')}; this is node {own.id} ({own.host})")
     return codes.OK
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def keygen(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ POLL_S = 0.02
 def start(options: argparse.Namespace) -> int:
     """Check the configuration, then hand over to the supervisor."""
     from pgvigil.watchdog.config.load import examine
-    from pgvigil.watchdog.config.problems import refusal
+    from pgvigil.watchdog.config.problems import counted, refusal
     from pgvigil.watchdog.supervisor import daemon
 
     outcome = examine(config_path(options), options.node_id)
@@ -31,7 +31,7 @@ def start(options: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     if outcome.settings is None:
         print(refusal(outcome.mistakes), file=sys.stderr)
-        print(f"pgvigil start: {len(outcome.mistakes)} mistakes, not started", file=sys.stderr)
+        print(f"pgvigil start: {counted(len(outcome.mistakes), 'mistake')}, not started", file=sys.stderr)
         return codes.USAGE
     return daemon.start(outcome.settings, options.foreground, options.argv)
 
@@ -77,7 +77,7 @@ def _signal_and_wait(run_dir: str, pid: int, number: signal.Signals, deadline_ns
 def reload(options: argparse.Namespace) -> int:
     """Check the file here, let the supervisor read it, and tell what it said."""
     from pgvigil.watchdog.config.load import examine
-    from pgvigil.watchdog.config.problems import refusal
+    from pgvigil.watchdog.config.problems import counted, refusal
 
     run_dir = node.run_dir_of(options)
     pid = node.supervisor_pid(run_dir)
@@ -92,7 +92,7 @@ def reload(options: argparse.Namespace) -> int:
     _signal(pid)
     if outcome.settings is None:
         print(refusal(outcome.mistakes), file=sys.stderr)
-        print(f"pgvigil reload: {len(outcome.mistakes)} mistakes, nothing was changed", file=sys.stderr)
+        print(f"pgvigil reload: {counted(len(outcome.mistakes), 'mistake')}, nothing was changed", file=sys.stderr)
         return codes.FAILED
     return _await_reload(run_dir, int(before_ns))
 
