@@ -127,13 +127,13 @@ def table(settings: Settings, life_interval_ns: int) -> tuple[ChildSpec, ...]:
 ENTRIES: dict[str, functools.partial[int]] = {}
 
 
-def release(folder: Path, vip: VipSettings) -> str:
+def release(folder: Path, vip: VipSettings) -> list[str]:
     """Instead of the network, a line in the events."""
     with open(folder / "events", "a", encoding="utf-8") as file:
         file.write(f"{boottime_ns()} last will {os.getpid()} released {len(vip.addresses)}\n")
     if (folder / "release.hangs").exists():
         time.sleep(60)
-    return f"released {len(vip.addresses)}"
+    return [f"released {len(vip.addresses)}"]
 
 
 def main() -> int:

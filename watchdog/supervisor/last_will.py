@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pgvigil.ipc import log
 from pgvigil.ipc.clock import NS_PER_S
@@ -19,7 +19,7 @@ from pgvigil.watchdog.supervisor import birth, exits
 
 LIMIT_NS = 2 * NS_PER_S
 
-Release = Callable[[VipSettings], object]
+Release = Callable[[VipSettings], Sequence[str]]  # what was done, in sentences
 
 _log = logging.getLogger(log.LOGGER)
 
@@ -63,11 +63,11 @@ class LastWill:
     def _work(self, vip: VipSettings) -> int:
         os.setsid()  # a user's command that it starts dies with this group, see `tick`
         try:
-            outcome = self._release(vip)
+            for sentence in self._release(vip):
+                _log.warning("last will: %s", sentence)
         except Exception as error:
             _log.error("the virtual IP could not be released: %s", error)
             return exits.code_of(error)
-        _log.info("last will done%s", f": {outcome}" if outcome else "")
         return exits.CLEAN
 
     def wake(self) -> int | None:
