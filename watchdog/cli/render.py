@@ -84,7 +84,7 @@ def _facts(status: dict[str, Any], colour: bool) -> list[str]:
         f"leader      {paint(UNKNOWN, YELLOW, colour) if leader is None else _label(status, leader)}",
         f"lease       {'none here' if left is None else f'{left} ms left'} of {_word(lease, 'length_ms')} ms",
     ]
-    addresses = _items(vip, "addresses")
+    addresses = _rows(vip, "addresses")
     if not addresses:
         return [*lines, "virtual IP  none configured"]
     for item in addresses:
@@ -101,7 +101,7 @@ def _facts(status: dict[str, Any], colour: bool) -> list[str]:
 
 def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
     rows = [("", "NODE", "ROLE", "TERM", "HEALTH", "FOR", "AGE", "PGPOOL", "CAN LEAD", "PRIORITY", "EVIDENCE")]
-    for item in _items(status, "nodes"):
+    for item in _rows(status, "nodes"):
         trusted = is_current(item)
         electable = item.get("electable") if trusted else None
         rows.append(
@@ -123,7 +123,7 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
 
 
 def _evidence(item: dict[str, Any]) -> str:
-    paths = [f"{_word(path, 'interface')} {duration(path.get('last_heard_ms'))}" for path in _items(item, "paths")]
+    paths = [f"{_word(path, 'interface')} {duration(path.get('last_heard_ms'))}" for path in _rows(item, "paths")]
     heard = f" [heard: {', '.join(paths)} ago]" if paths else ""
     return (_word(item, "evidence") if item.get("evidence") else DASH) + heard
 
@@ -150,13 +150,13 @@ def _processes(status: dict[str, Any], colour: bool) -> list[str]:
             _word(item, "restarts"),
             _word(item, "last_exit") if item.get("last_exit") else DASH,
         )
-        for item in _items(status, "processes")
+        for item in _rows(status, "processes")
     ]
     return table(rows, colour) if len(rows) > 1 else ["processes   unknown: the supervisor has not reported"]
 
 
 def _events(status: dict[str, Any], colour: bool) -> list[str]:
-    events = _items(status, "events")[-SHOWN_EVENTS:]
+    events = _rows(status, "events")[-SHOWN_EVENTS:]
     if not events:
         return []
     rows = [(f"{duration(item.get('age_ms'))} ago", _word(item, "text")) for item in events]
@@ -171,9 +171,9 @@ def line(reading: Reading) -> str:
     quorum, vip = _table(status, "quorum"), _table(status, "vip")
     leader = status.get("leader_id")
     nodes = " ".join(
-        f"{_word(item, 'label')}={role_of(item)}/{_word(item, 'health')}" for item in _items(status, "nodes")
+        f"{_word(item, 'label')}={role_of(item)}/{_word(item, 'health')}" for item in _rows(status, "nodes")
     )
-    addresses = _items(vip, "addresses")
+    addresses = _rows(vip, "addresses")
     present = "none" if not addresses else "up" if all(item.get("present") for item in addresses) else "not here"
     return (
         f"{_word(status, 'state')}, term {_word(status, 'term')}, leader "
@@ -219,13 +219,13 @@ def duration(value_ms: object) -> str:
         return UNKNOWN
     if value_ms < 1000:
         return f"{value_ms} ms"
-    seconds = value_ms / 1000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    if value_ms < 60_000:
+        return f"{value_ms / 1000:.1f} s"
+    seconds = value_ms // 1000
     for unit, length, limit in (("min", 60, 7200), ("h", 3600, 172_800)):
         if seconds < limit:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds // 86_400)} d"
+            return f"{seconds // length} {unit}"
+    return f"{seconds // 86_400} d"
 
 
 def _word(table: dict[str, Any], key: str) -> str:
@@ -246,8 +246,12 @@ def _items(table: dict[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _rows(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [item for item in _items(table, key) if isinstance(item, dict)]
+
+
 def _label(status: dict[str, Any], node_id: object) -> str:
-    for item in _items(status, "nodes"):
+    for item in _rows(status, "nodes"):
         if item.get("id") == node_id:
             return f"{_word(item, 'label')} ({node_id})"
     return f"node {node_id}"
