@@ -30,7 +30,8 @@ def to_toml(tables: dict[str, Any]) -> str:
     import toml
 
     try:
-        text = toml.dumps(tables)
+        # One table at a time, because `toml` would write all [[node]] before [cluster].
+        text = "\n".join(toml.dumps({name: table}) for name, table in tables.items())
         same = tomllib.loads(text) == tables
     except (ValueError, RecursionError, IndexError):
         same = False

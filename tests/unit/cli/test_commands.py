@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,6 +140,37 @@ def test_status_watch_in_a_pipe_prints_a_line_per_change(folder: Path) -> None:
         assert process.wait(10) == codes.OK
         process.stdout.close()
     assert [line.partition("term ")[2][:1] for line in lines] == ["7", "8", "9"]
+
+
+def test_status_watch_on_a_terminal_is_live_until_ctrl_c(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (40, 160))
+    with running(folder, lambda request: json_reply(request, status())):
+        process = subprocess.Popen(
+            [*PGVIGIL, "status", "-w"], stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+            env={**os.environ, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(follower)
+        seen = b""
+        while b"event 1" not in seen:
+            assert select.select([leader], [], [], 10)[0], seen
+            seen += os.read(leader, 65536)
+        process.send_signal(signal.SIGINT)
+        drain = threading.Thread(target=_drain, args=(leader,))
+        drain.start()
+        assert process.wait(10) == codes.OK
+        drain.join(10)
+    os.close(leader)
+    assert b"pg01: leads" in seen
+    assert b"Traceback" not in seen
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 65536):
+            pass
+    except OSError:
+        pass  # the terminal's other side has gone
 
 
 def test_switchover_shows_progress_and_the_end(folder: Path, capsys: Capture) -> None:
