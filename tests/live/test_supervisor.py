@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_titles_and_readiness(stub_node: Node) -> None:
         "pgvigil: lifecheck (stub)",
         "pgvigil: watchdog main (stub)",
     ]
+
+
+def test_three_nodes_on_one_machine_do_not_meet(make_nodes: MakeNodes) -> None:
+    three = make_nodes(3, program=(sys.executable, str(nodes.STUB)))
+    for node in three:
+        node.start()
+    assert len({node.supervisor_pid() for node in three}) == 3
+    for node in three:
+        wait_for("the title", lambda node=node: "(3 nodes, 5 processes)" in node.titles()[0], 2)  # type: ignore[misc]
 
 
 def test_the_supervisor_has_one_thread_and_no_zmq_context(stub_node: Node) -> None:
@@ -320,33 +330,33 @@ def test_a_stopped_child_is_killed_and_replaced(make_nodes: MakeNodes, name: str
     began = time.monotonic()
     os.kill(pid, signal.SIGSTOP)
     wait_for("the replacement", lambda: node._pid_of(name) not in (None, pid), 5)
-    assert time.monotonic() - began < 1.5
+    assert 0.4 <= time.monotonic() - began < 3
     node.wait_log(rf"{name} \(pid {pid}\) is killed: no sign of life for \d+ ms")
 
 
 def test_nobody_is_judged_for_the_time_the_supervisor_was_away(make_nodes: MakeNodes) -> None:
-    node = _stub(make_nodes, hang_timeout_ms=500)
+    node = _stub(make_nodes, hang_timeout_ms=1000)
     node.start()
     before = node.processes()
     everybody = [node.supervisor_pid(), *before.values()]
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(1.5)
+    time.sleep(3)
     for pid in everybody:
         os.kill(pid, signal.SIGCONT)
     node.wait_log("the supervisor was away for")
-    time.sleep(0.7)
+    time.sleep(1.2)
     assert node.processes() == before
 
 
 def test_the_address_is_released_when_watchdog_main_is_not_back_within_the_lease(stub_node: Node) -> None:
     with_vip(stub_node)
     stub_node.start()
-    (stub_dir(stub_node) / "watchdog main.slow").write_text("1.6")
+    (stub_dir(stub_node) / "watchdog main.slow").write_text("3")
     os.kill(stub_node.pid_of("watchdog main"), signal.SIGKILL)
     died = time.monotonic()
     wait_event(stub_node, "last will .* released 1")
-    assert 0.9 <= time.monotonic() - died < 1.6
+    assert 0.9 <= time.monotonic() - died < 2.5
     wait_event(stub_node, "report .*watchdog main=running/1")
     assert events(stub_node).count("released") == 1
 
@@ -504,6 +514,4 @@ def test_words_to_systemd_come_in_order(stub_node: Node) -> None:
 
 
 def _stub(make_nodes: MakeNodes, hang_timeout_ms: int) -> Node:
-    import sys
-
     return make_nodes(1, program=(sys.executable, str(nodes.STUB)), hang_timeout_ms=hang_timeout_ms)[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,21 @@ def test_a_new_log_level_concerns_every_child() -> None:
     louder = replace(SETTINGS, process=replace(SETTINGS.process, log_level="debug"))
     gone, changed, fresh = reload.differences(children.table(SETTINGS, 5), children.table(louder, 5))
     assert (gone, len(changed), fresh) == ((), 4, ())
+
+
+def test_preloading_makes_no_thread_and_no_context() -> None:
+    """A ZeroMQ context made before the fork loses messages without a word; its threads would be lost in the fork."""
+    code = """
+import os
+from pgvigil.watchdog.supervisor import daemon
+daemon.real_parts()
+from pgvigil.heartbeat import receiver, sender
+from pgvigil.lifecheck import process
+from pgvigil.watchdog import process
+import zmq
+opened = [one for one in map(int, os.listdir("/proc/self/fd")) if one > 2]
+left = [one for one in opened if os.path.lexists(f"/proc/self/fd/{one}")]
+print(len(os.listdir("/proc/self/task")), zmq.Context._instance, left)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "1 None []\n"
