@@ -82,7 +82,7 @@ def _facts(status: dict[str, Any], colour: bool) -> list[str]:
     left = lease.get("left_ms")
     lines = [
         f"leader      {paint(UNKNOWN, YELLOW, colour) if leader is None else _label(status, leader)}",
-        f"lease       {'none here' if left is None else f'{left} ms left'} of {_word(lease, 'length_ms')} ms",
+        f"lease       {'not held here' if left is None else f'{left} ms left'}, length {_word(lease, 'length_ms')} ms",
     ]
     addresses = _rows(vip, "addresses")
     if not addresses:
@@ -175,10 +175,11 @@ def line(reading: Reading) -> str:
     )
     addresses = _rows(vip, "addresses")
     present = "none" if not addresses else "up" if all(item.get("present") for item in addresses) else "not here"
+    gate = f", gate {_word(vip, 'gate')}" if addresses else ""
     return (
         f"{_word(status, 'state')}, term {_word(status, 'term')}, leader "
         f"{UNKNOWN if leader is None else _label(status, leader)}, quorum {_word(quorum, 'have')}/"
-        f"{_word(quorum, 'voters')}, vip {present}, gate {_word(vip, 'gate')}, {nodes}"
+        f"{_word(quorum, 'voters')}, vip {present}{gate}, {nodes}"
     )
 
 

@@ -30,7 +30,7 @@ def test_a_healthy_leader() -> None:
         "quorum 3 of 3 (2 needed)",
         "document 7.3 committed",
         "leader      pg01 (1)",
-        "lease       812 ms left of 1000 ms",
+        "lease       812 ms left, length 1000 ms",
         "virtual IP  10.0.0.100/24 up on eth0",
         "gate        open, closes in 811 ms",
         "killed by SIGKILL",
