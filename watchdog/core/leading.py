@@ -431,7 +431,7 @@ class Leading(Standing):
         """End once nothing is held: after a hand-over wait for the new leader's first renewal."""
         if self.stopping is None or self.state in (State.STOPPED, State.RELEASING, State.ELECTED, State.LEADER):
             return
-        released = self.record.released_term == self.record.term and self.record.term > 0
+        released = self.now_ns < self.no_stand_until_ns  # its vote may be needed more than once
         nobody_yet = released and self.leader_id == 0 and len(self.voter_ids) > 1 and self.candidates()
         deadline_ns = self.stop_deadline_ns or 0
         if nobody_yet and self.now_ns < deadline_ns:
