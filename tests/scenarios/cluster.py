@@ -63,6 +63,7 @@ class Host:
     vip_stuck: bool = False
     address: bool = False
     gate_until_ns: int = 0
+    holds: int = 0
     writing: bool = False
     waiting: deque[ev.Effect] = field(default_factory=deque)
     backlog: list[ev.Event] = field(default_factory=list)
@@ -123,8 +124,7 @@ class Cluster:
 
     def say(self, host: Host, text: str) -> None:
         """One line of the story."""
-        state = "-" if host.core is None else host.core.state.value
-        self.story.append(f"{self.now_ns / NS_PER_MS:9.1f}  {host.node.label:4} {state:9}  {text}")
+        self.story.append(f"{self.now_ns / NS_PER_MS:9.1f}  {host.node.label:4} {text}")
 
     # --- processes and machines -----------------------------------------------------------------
 
@@ -213,9 +213,9 @@ class Cluster:
                 self.say(host, "  gate closed")
             host.gate_until_ns = min(host.gate_until_ns, self.now_ns)
         elif isinstance(effect, ev.DropVip):
-            life = host.life
+            life, holds = host.life, host.holds
             if not host.vip_stuck:
-                self.at(self.now_ns + DROP_NS, lambda: self._dropped(host, life))
+                self.at(self.now_ns + DROP_NS, lambda: self._dropped(host, life, holds))
         elif isinstance(effect, ev.KeepVip):
             self.say(host, "  leaves gate and address as they are")
         else:
@@ -228,7 +228,7 @@ class Cluster:
                 raise SafetyError(f"two gates are open: {other.node.label} and {host.node.label}")
         if host.gate_until_ns <= self.now_ns < end_ns:
             self.say(host, "  gate opened, address on")
-        host.gate_until_ns, host.address = end_ns, True
+        host.gate_until_ns, host.address, host.holds = end_ns, True, host.holds + 1
         self.at(end_ns, lambda: self._ran_out(host, end_ns))
 
     def _ran_out(self, host: Host, end_ns: int) -> None:
@@ -236,8 +236,8 @@ class Cluster:
             self.say(host, "  gate closed by the kernel: its time ran out")
             host.gate_until_ns = end_ns - 1
 
-    def _dropped(self, host: Host, life: int) -> None:
-        if host.life == life and host.core is not None:
+    def _dropped(self, host: Host, life: int, holds: int) -> None:
+        if (host.life, host.holds) == (life, holds) and host.core is not None:
             if host.address:
                 self.say(host, "  address off")
             host.address = False
@@ -273,8 +273,7 @@ class Cluster:
         elif isinstance(effect, ev.StartCommand):
             self._start_command(host, effect)
         elif isinstance(effect, ev.Answer):
-            word = "accepted" if effect.accepted else "refused"
-            self.say(host, f"  answer {effect.request_id}: {word}: {effect.text}")
+            self.say(host, f"  answer {effect.request_id}, {'yes' if effect.accepted else 'no'}: {effect.text}")
         elif isinstance(effect, ev.Finished):
             self.say(host, "  process ended")
             self.kill(host.node.node_id)
