@@ -143,6 +143,7 @@ class Outbox:
         """Drop what is unsent and free the socket."""
         if self._monitor is not None:
             self._socket.disable_monitor()
+            self._monitor.close(linger=0)
             self._monitor = None
         self._socket.close()
 

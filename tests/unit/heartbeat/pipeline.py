@@ -195,13 +195,16 @@ class Node:
         self.heartbeat = replace(self.heartbeat, key=key)
 
     def start_sender(self) -> Child:
-        return self._nursery.fork(f"{self.label}-sender", lambda link: sender.run(self.heartbeat, link, LIFE_INTERVAL_NS))
+        return self._fork("sender", lambda link: sender.run(self.heartbeat, link, LIFE_INTERVAL_NS))
 
     def start_receiver(self) -> Child:
-        return self._nursery.fork(f"{self.label}-receiver", lambda link: receiver.run(self.heartbeat, link, LIFE_INTERVAL_NS))
+        return self._fork("receiver", lambda link: receiver.run(self.heartbeat, link, LIFE_INTERVAL_NS))
 
     def start_lifecheck(self) -> Child:
-        return self._nursery.fork(f"{self.label}-lifecheck", lambda link: lifecheck.run(self.lifecheck, link, LIFE_INTERVAL_NS))
+        return self._fork("lifecheck", lambda link: lifecheck.run(self.lifecheck, link, LIFE_INTERVAL_NS))
+
+    def _fork(self, duty: str, body: Body) -> Child:
+        return self._nursery.fork(f"{self.label}-{duty}", body)
 
     def start(self) -> tuple[Child, Child, Child]:
         return self.start_sender(), self.start_receiver(), self.start_lifecheck()

@@ -123,6 +123,21 @@ def test_a_receiver_that_comes_back_is_found_again(bench: Bench) -> None:
         until(lambda: not outbox.send(frames.Ready("gone")))
 
 
+def test_an_outbox_says_when_its_receiver_is_there_anew(bench: Bench) -> None:
+    outbox = bench.outbox()
+    connections = outbox.connections()
+    assert not connections.poll(50)
+    for _ in range(2):
+        inbox = bench.inbox()
+        assert connections.poll(5000)
+        outbox.connected()
+        assert not connections.poll(0)
+        until(lambda: outbox.send(frames.Ready("again")))
+        assert drain(inbox, 1)[0].frame == frames.Ready("again")
+        inbox.close()
+        until(lambda: not outbox.send(frames.Ready("gone")))
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=3))
 def test_a_broken_message_does_not_kill_an_inbox(bench: Bench, parts: list[bytes]) -> None:
