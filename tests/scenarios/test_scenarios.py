@@ -1,7 +1,8 @@
 """Stories of whole clusters: each file holds commands, a line of dashes, and what happened.
 
-A red test is a diff of a story. `PGVIGIL_REWRITE=1 pytest tests/scenarios/test_scenarios.py` writes the second part anew; read
-the diff before committing it. Lines of the first part that begin with `expect` fail by themselves, rewriting or not.
+A red test is a diff of a story. `PGVIGIL_REWRITE=1 pytest tests/scenarios/test_scenarios.py` writes the second part
+anew; read the diff before committing it. Lines of the first part that begin with `expect` or `until` fail by
+themselves, rewriting or not.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from tests.scenarios.cluster import Cluster, Host
 
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.record import NOBODY
-from tests.scenarios.cluster import Cluster, Host
 
 FOLDER = Path(__file__).parent
 DASHES = "-" * 40
