@@ -15,7 +15,7 @@ import enum
 import types
 import typing
 from collections.abc import Callable
-from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgpack
@@ -30,12 +30,27 @@ MAX_BIN_BYTES = 60 * 1024
 MAX_ITEMS = 256
 MAX_INT = 2**63 - 1
 
-Reader = Callable[[object, str], Any]
+Reader = Callable[[object], Any]
+Writer = Callable[[Any], object]
+
+# One function per type that was ever met; types are declared in code, so these do not grow.
+_WRITERS: dict[Any, Writer] = {}
+_READERS: dict[Any, Reader] = {}
+
+
+class _Invalid(Exception):
+    """A value that does not fit; each level that it passes adds its own name to the path."""
+
+    def __init__(self, value: object, expected: str) -> None:
+        text = repr(value)
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        self.reason = f"{shown}, expected {expected}"
+        self.path: list[str] = []
 
 
 def encode(value: object) -> bytes:
     """The msgpack bytes of a dataclass: an array of its fields, in the order of their declaration."""
-    packed: bytes = msgpack.packb(_plain(value), use_bin_type=True)
+    packed: bytes = msgpack.packb(_writer(type(value))(value), use_bin_type=True)
     if len(packed) > MAX_FRAME_BYTES:
         raise InvariantError(
             f"{type(value).__name__} is {len(packed)} bytes long, at most {MAX_FRAME_BYTES} may be sent"
@@ -68,30 +83,63 @@ def unpack(data: bytes, limit: int = MAX_FRAME_BYTES) -> object:
 
 
 def from_plain(kind: type[T], plain: object) -> T:
-    """A dataclass from unpacked msgpack, or `PeerError`."""
-    reader = _reader(typing.cast(Any, kind))
-    value: T = reader(plain, kind.__name__)
+    """A dataclass from unpacked msgpack, or `PeerError` that names the field."""
+    try:
+        value: T = _reader(typing.cast(Any, kind))(plain)
+    except _Invalid as error:
+        where = kind.__name__ + "".join(reversed(error.path))
+        raise PeerError(f"{where}: {error.reason}") from None
     return value
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [_plain(getattr(value, name)) for name in _field_names(type(value))]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+# --- writing ------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
-def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _writer(kind: Any) -> Writer:
+    """A function that turns a value of this class into what msgpack takes."""
+    made = _WRITERS.get(kind)
+    if made is None:
+        made = _WRITERS[kind] = _make_writer(kind)
+    return made
 
 
-@lru_cache(maxsize=256)
+def _make_writer(kind: Any) -> Writer:
+    if issubclass(kind, enum.Enum):
+        return attrgetter("value")
+    if issubclass(kind, tuple):
+        return lambda items: [_writer(type(item))(item) for item in items]
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_writer(kind)
+    return lambda value: value
+
+
+def _dataclass_writer(kind: Any) -> Writer:
+    names = [field.name for field in dataclasses.fields(kind)]
+    hints = typing.get_type_hints(kind)
+    plain = all(hints[name] in _SCALARS for name in names)
+    if not names:
+        return lambda value: []
+    if len(names) == 1:
+        get_one = attrgetter(names[0])
+        return lambda value: [_writer(type(field := get_one(value)))(field)]
+    get = attrgetter(*names)
+    if plain:
+        return get
+    return lambda value: [field if type(field) in _SCALARS else _writer(type(field))(field) for field in get(value)]
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
 def _reader(annotation: Any) -> Reader:
     """A function that checks and converts one value of the annotated type."""
+    made = _READERS.get(annotation)
+    if made is None:
+        made = _READERS[annotation] = _make_reader(annotation)
+    return made
+
+
+def _make_reader(annotation: Any) -> Reader:
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     origin = typing.get_origin(annotation)
@@ -106,27 +154,27 @@ def _reader(annotation: Any) -> Reader:
     raise InvariantError(f"the codec has no rule for fields of type {annotation!r}")
 
 
-def _read_int(value: object, where: str) -> int:
+def _read_int(value: object) -> int:
     if type(value) is not int or not 0 <= value <= MAX_INT:
-        raise PeerError(f"{where}: {_show(value)}, expected an integer of 0 to 2**63 - 1")
+        raise _Invalid(value, "an integer of 0 to 2**63 - 1")
     return value
 
 
-def _read_bool(value: object, where: str) -> bool:
+def _read_bool(value: object) -> bool:
     if type(value) is not bool:
-        raise PeerError(f"{where}: {_show(value)}, expected true or false")
+        raise _Invalid(value, "true or false")
     return value
 
 
-def _read_str(value: object, where: str) -> str:
+def _read_str(value: object) -> str:
     if type(value) is not str:
-        raise PeerError(f"{where}: {_show(value)}, expected text")
+        raise _Invalid(value, "text")
     return value
 
 
-def _read_bytes(value: object, where: str) -> bytes:
+def _read_bytes(value: object) -> bytes:
     if type(value) is not bytes:
-        raise PeerError(f"{where}: {_show(value)}, expected bytes")
+        raise _Invalid(value, "bytes")
     return value
 
 
@@ -138,7 +186,7 @@ def _optional_reader(annotation: Any) -> Reader:
     if len(inner) != 1:
         raise InvariantError(f"the codec reads only T | None, not {annotation!r}")
     read = _reader(inner[0])
-    return lambda value, where: None if value is None else read(value, where)
+    return lambda value: None if value is None else read(value)
 
 
 def _tuple_reader(annotation: Any) -> Reader:
@@ -147,20 +195,28 @@ def _tuple_reader(annotation: Any) -> Reader:
         raise InvariantError(f"the codec reads only tuple[T, ...], not {annotation!r}")
     read = _reader(arguments[0])
 
-    def read_tuple(value: object, where: str) -> tuple[Any, ...]:
+    def read_tuple(value: object) -> tuple[Any, ...]:
         if type(value) is not tuple:
-            raise PeerError(f"{where}: {_show(value)}, expected a list")
-        return tuple(read(item, f"{where}[{index}]") for index, item in enumerate(value))
+            raise _Invalid(value, "a list")
+        items: list[Any] = []
+        try:
+            for item in value:
+                items.append(read(item))
+        except _Invalid as error:
+            error.path.append(f"[{len(items)}]")
+            raise
+        return tuple(items)
 
     return read_tuple
 
 
 def _enum_reader(kind: type[enum.Enum]) -> Reader:
     by_value = {member.value: member for member in kind}
+    expected = f"one of {', '.join(map(str, by_value))}"
 
-    def read_enum(value: object, where: str) -> enum.Enum:
+    def read_enum(value: object) -> enum.Enum:
         if type(value) not in (int, str) or value not in by_value:
-            raise PeerError(f"{where}: {_show(value)}, expected one of {', '.join(map(str, by_value))}")
+            raise _Invalid(value, expected)
         return by_value[value]
 
     return read_enum
@@ -168,16 +224,19 @@ def _enum_reader(kind: type[enum.Enum]) -> Reader:
 
 def _dataclass_reader(kind: type) -> Reader:
     hints = typing.get_type_hints(kind)
-    fields = [(name, _reader(hints[name])) for name in _field_names(kind)]
+    names = [field.name for field in dataclasses.fields(kind)]
+    readers = [_reader(hints[name]) for name in names]
 
-    def read_dataclass(value: object, where: str) -> Any:
-        if type(value) is not tuple or len(value) != len(fields):
-            raise PeerError(f"{where}: {_show(value)}, expected a list of {len(fields)} fields")
-        return kind(*(read(item, f"{where}.{name}") for (name, read), item in zip(fields, value, strict=True)))
+    def read_dataclass(value: object) -> Any:
+        if type(value) is not tuple or len(value) != len(readers):
+            raise _Invalid(value, f"a list of {len(readers)} fields")
+        fields: list[Any] = []
+        try:
+            for read, item in zip(readers, value, strict=True):
+                fields.append(read(item))
+        except _Invalid as error:
+            error.path.append(f".{names[len(fields)]}")
+            raise
+        return kind(*fields)
 
     return read_dataclass
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
