@@ -513,5 +513,34 @@ def test_words_to_systemd_come_in_order(stub_node: Node) -> None:
     assert any(re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", word) for word in words)
 
 
+# --- with the real children ---------------------------------------------------------------------------------
+
+
+def test_three_real_nodes_live_through_the_death_of_every_process(make_nodes: MakeNodes) -> None:
+    three = make_nodes(3)
+    for node in three:
+        node.start()
+    first = three[0]
+    wait_for("the title of watchdog main", lambda: any("quorum 3/3" in one for one in first.titles()))
+    titles = first.titles()
+    assert titles[0] == "pgvigil: supervisor (3 nodes, 5 processes)"
+    assert titles[1].startswith("pgvigil: heartbeat receiver lo:")
+    assert titles[2] == "pgvigil: heartbeat sender lo -> pg02,pg03"
+    assert titles[3].startswith("pgvigil: lifecheck (2/2 peers alive, pgpool ")
+    assert titles[4].startswith("pgvigil: watchdog main (")
+    for name in CHILDREN:
+        pid = first.pid_of(name)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"a new {name}", lambda name=name, pid=pid: first._pid_of(name) not in (None, pid), 2)  # type: ignore[misc]
+    supervisor = first.supervisor_pid()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for("a new supervisor", lambda: first.supervisor() not in (None, supervisor), 10)
+    first.wait_log("started: 5 processes are ready", times=2)
+    wait_for("the quorum", lambda: any("quorum 3/3" in one for one in first.titles()))
+    for node in three:
+        node.signal(signal.SIGTERM)
+    wait_for("the end of all processes", nothing_left)
+
+
 def _stub(make_nodes: MakeNodes, hang_timeout_ms: int) -> Node:
     return make_nodes(1, program=(sys.executable, str(nodes.STUB)), hang_timeout_ms=hang_timeout_ms)[0]

@@ -72,5 +72,8 @@ def _path_labels(settings: Settings) -> tuple[str, ...]:
 
 def freeze() -> None:
     """Before the first fork: put all that exists out of the collector's reach, or it would copy every page."""
+    # getaddrinfo imports this at its first use, and every child would have a copy of its own (1.1 MiB each).
+    import encodings.idna  # noqa: F401
+
     gc.collect()
     gc.freeze()
