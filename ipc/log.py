@@ -63,7 +63,7 @@ class StderrSink:
 
     def __init__(self, fd: int = 2) -> None:
         self._fd = fd
-        self._prefixed = "JOURNAL_STREAM" in os.environ
+        self._prefixed = _is_journal(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -87,6 +87,15 @@ class StderrSink:
 
     def close(self) -> None:
         """Standard error is not ours to close."""
+
+
+def _is_journal(fd: int) -> bool:
+    """Whether JOURNAL_STREAM names this very descriptor (systemd.exec(5)); terminals inherit the variable too."""
+    try:
+        info = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
 
 
 class FileSink:
