@@ -79,8 +79,12 @@ def running_stage() -> Iterator[Stage]:
 
 
 def run_scene(stage: Stage, scene: Scene) -> Result:
-    """One run, from a settled cluster."""
-    return scene(stage, stage.mend())
+    """One run, from a settled cluster; repeated when the machine was too busy for the prober to measure."""
+    for _ in range(MAX_ERRORS):
+        result = scene(stage, stage.mend())
+        if all(phase.measures for phase in result.phases):
+            return result
+    return result
 
 
 def run_row(name: str, runs: int, say: bool) -> Row:

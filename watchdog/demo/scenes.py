@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.demo.lab import Host
-from pgvigil.watchdog.demo.records import first_answer_after
+from pgvigil.watchdog.demo.records import Outage, first_answer_after
 from pgvigil.watchdog.demo.run import send_signal
 from pgvigil.watchdog.demo.stage import Measured, Stage
 
@@ -36,10 +36,18 @@ class Phase:
     """Judge by pgpool-II's port instead of the responder's."""
 
     @property
+    def seen(self) -> Outage:
+        return self.measured.pool if self.at_pool else self.measured.light
+
+    @property
     def outage_ms(self) -> float:
         """The longest time without an answer; 0 when every question was answered and nothing may be lost."""
-        seen = self.measured.pool if self.at_pool else self.measured.light
-        return 0.0 if self.limit_ms == 0 and seen.lost == 0 else seen.gap_ms
+        return 0.0 if self.limit_ms == 0 and self.seen.lost == 0 else self.seen.gap_ms
+
+    @property
+    def measures(self) -> bool:
+        """False when a miss is the prober's own: it asked nothing for most of the time without an answer."""
+        return self.outage_ms <= self.limit_ms or self.seen.prober_gap_ms < self.outage_ms / 2
 
     @property
     def holds(self) -> bool:

@@ -55,6 +55,13 @@ def test_pgpool_is_judged_at_its_own_port() -> None:
     assert not Phase("kill", 3000, measured, at_pool=True).holds
 
 
+def test_a_miss_of_the_prober_itself_is_no_measurement() -> None:
+    late = dataclasses.replace(GOOD, light=Outage(80.0, 0, 400, (1,), prober_gap_ms=77.0))
+    assert not Phase("kill", 50, late).measures
+    assert Phase("kill", 100, late).measures
+    assert Phase("kill", 50, seen(gap_ms=80, lost=30)).measures
+
+
 def test_a_scene_fails_with_its_second_phase() -> None:
     good, bad = Phase("cut", 1500, seen(1000, 9, (1, 2))), Phase("restore", 0, seen(30, 9, (2,)))
     result = judge("link cut", [good, bad])
