@@ -24,7 +24,6 @@ from pgvigil.watchdog.demo.scenes import SCENES, Result, Scene
 from pgvigil.watchdog.demo.services import require_services
 from pgvigil.watchdog.demo.stage import Stage
 
-
 MAX_ERRORS = 3
 """Runs of one scene that may end without a measurement before the scene is given up."""
 
