@@ -78,6 +78,7 @@ class SignOfLife:
     def __init__(self, link: Link, interval_ns: int, describe: Callable[[], frames.Alive]) -> None:
         self._link = link
         self._interval_ns = interval_ns
+        self.slack_ns = interval_ns // 4
         self._describe = describe
         self._due_ns = 0
 

@@ -322,7 +322,7 @@ class Main:
 
     def keep_house(self, now_ns: int) -> None:
         """Once a second, and soon after every change: beliefs that went stale, title, heartbeat content."""
-        if now_ns >= self._due_ns:
+        if now_ns >= self._due_ns - Housekeeping.slack_ns:
             self._due_ns = now_ns + HOUSEKEEPING_NS
             self.tell_views(now_ns)
             self._set_title()
@@ -352,6 +352,8 @@ class Main:
 
 class Housekeeping:
     """The participant for what is not the core's."""
+
+    slack_ns = HOUSEKEEPING_NS // 4
 
     def __init__(self, main: Main) -> None:
         self._main = main
