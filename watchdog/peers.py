@@ -8,6 +8,7 @@ message means, and when it was received, is the caller's business: it reads the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from pgvigil.watchdog.transport.window import Windows
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_PARTS = 7
+
+logger = logging.getLogger("pgvigil")
 
 OnMessage = Callable[[int, int, Message], None]
 
@@ -74,7 +77,7 @@ class Peers:
         record_id: int,
         loop: Loop,
         on_message: OnMessage,
-        complain: Complain,
+        complain: Complain = logger.warning,
     ) -> None:
         self.invalid = Complaints(complain, "invalid messages of other nodes")
         self._strangers = Complaints(complain, "connections of unknown hosts")
