@@ -102,9 +102,8 @@ def test_a_stopped_process_answers_until_the_end_of_its_lease_and_not_after(cabl
         end_child(pid, reader)
     for kind, answered in questions.answered.items():
         late_ms = (max(answered) - end_ns) / NS_PER_MS
-        print(
-            f"{kind}: {len(answered)} of {len(questions.asked[kind])} answered, the last {late_ms:.1f} ms after the end"
-        )
+        asked = len(questions.asked[kind])
+        print(f"{kind}: {len(answered)} of {asked} answered, the last was sent {late_ms:.1f} ms after the end")
         assert late_ms <= 1, f"{kind} was answered {late_ms} ms after the end of the lease"
         assert late_ms > -40, f"{kind} was answered until {late_ms} ms before the end only"
         assert max(questions.asked[kind]) > end_ns + 150 * NS_PER_MS
@@ -215,7 +214,9 @@ def test_damage_to_the_gate_is_repaired_and_the_lease_goes_on(cable: Cable, node
     node.hold(2000)
     cable.run("node", damage)
     node.go(50)
-    assert Gate(tuple(ip(vip) for vip in settings().addresses)).load() == ""
+    gate = Gate(tuple(ip(vip) for vip in settings().addresses))
+    assert gate.load() == ""
+    gate.close_sockets()
     assert node.holder.status().gate == "open"
     assert VIP4 in cable.run("node", "nft list set inet pgvigil open4")
     assert VIP6 in cable.run("node", "nft list set inet pgvigil open6")
@@ -331,9 +332,13 @@ def test_the_announcement_corrects_the_neighbours(cable: Cable, node: Node) -> N
     cable.run("peer", f"ip neigh replace {VIP4} lladdr {wrong} dev vb nud stale")
     cable.run("peer", f"ip neigh replace {VIP6} lladdr {wrong} dev vb nud stale")
     node.raise_vip()
-    node.go(100)
     right = _mac(cable)
-    shown = cable.run("peer", "ip neigh")
+    for _ in range(15):  # a fresh cable's IPv6 may sleep through the burst; the one after a second wakes it
+        node.hold(1000)
+        node.go(100)
+        shown = cable.run("peer", "ip neigh")
+        if wrong not in shown:
+            break
     assert shown.count(right) >= 2 and wrong not in shown
 
 
@@ -416,7 +421,7 @@ def test_commands_raise_and_remove_the_address(cable: Cable, tmp_path: Path) -> 
     lines = said.read_text().splitlines()
     assert [line for line in lines if line.startswith("up")] == [f"up {VIP4}", f"up {VIP6}"]
     assert [line for line in lines if line.startswith("down")] == [f"down {VIP4}", f"down {VIP6}"]
-    assert sorted(set(line for line in lines if line.startswith("arping"))) == [f"arping {VIP4}", f"arping {VIP6}"]
+    assert sorted({line for line in lines if line.startswith("arping")}) == [f"arping {VIP4}", f"arping {VIP6}"]
 
 
 def test_a_failed_down_command_counts_as_down_behind_a_closed_gate(cable: Cable) -> None:

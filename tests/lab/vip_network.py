@@ -1,6 +1,7 @@
 """Two network namespaces joined by a cable, and ways to act inside them from one test process.
 
-A socket belongs for ever to the namespace in which it was opened, so a test can hold the VIP in one and ask from the other.
+A socket belongs for ever to the namespace in which it was opened, so a test can hold the VIP in one and ask from
+the other.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ PORT = 5432
 
 def checksum(data: bytes) -> int:
     """RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return 0xFFFF - ((total + (total >> 16)) & 0xFFFF)
 
@@ -102,8 +102,12 @@ class Questions:
 
     def connected(self) -> None:
         """Which of the TCP attempts were answered by now."""
-        _, writable, _ = select.select([], list(self._connecting), [], 0)
-        for client in writable:
+        poll = select.poll()
+        by_fd = {client.fileno(): client for client in self._connecting}
+        for fd in by_fd:
+            poll.register(fd, select.POLLOUT)
+        for fd, _ in poll.poll(0):
+            client = by_fd[fd]
             if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
                 self.answered["tcp"].append(self._connecting[client])
         for client in self._connecting:

@@ -114,11 +114,12 @@ def _up(desired: Desired, observed: Observed) -> tuple[Action, ...]:
         return tuple(actions)
     if raising:
         actions.append(Action.RAISE)
-    if observed.gate is not GateState.MISSING and observed.armed_for_ns < desired.lease_end_ns:
+    if observed.gate is not GateState.MISSING and observed.armed_for_ns != desired.lease_end_ns:
         actions.append(Action.ARM)
     ends_ns = observed.lifetime_ends_ns
     if not raising and ends_ns is not None and ends_ns < desired.lease_end_ns + LIFETIME_MARGIN_NS:
         actions.append(Action.EXTEND)
-    if not observed.missing and not observed.busy and not observed.announced:
+    silent = observed.missing or observed.busy or observed.gate is GateState.CLOSED
+    if not silent and not observed.announced:
         actions.append(Action.ANNOUNCE)
     return tuple(actions)

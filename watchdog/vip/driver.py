@@ -11,16 +11,27 @@ A driver decides nothing about leases and gates.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.watchdog.commands.runner import Result, Runner
 from pgvigil.watchdog.settings import VipAddress, VipSettings
-from pgvigil.watchdog.vip.netlink import IFA_F_NOPREFIXROUTE, Address, Addresses, HostAddress, KernelRefusal, Link
+from pgvigil.watchdog.vip.netlink import (
+    FOREVER,
+    IFA_F_NOPREFIXROUTE,
+    Address,
+    Addresses,
+    HostAddress,
+    KernelRefusal,
+    Link,
+)
 
 PLACEHOLDER = "$_IP_$"
 COMMAND_RETRY_NS = 5 * NS_PER_S
+
+_log = logging.getLogger("pgvigil")
 
 
 def ip(vip: VipAddress) -> Address:
@@ -29,18 +40,22 @@ def ip(vip: VipAddress) -> Address:
 
 
 class Driver(Protocol):
-    """What the holder needs. `failure` is the newest reason, empty after a success."""
+    """What the holder needs. `failure` is the newest reason, empty after a success; `traces`: something may be left."""
 
     failure: str
 
     @property
+    def traces(self) -> bool: ...
+    @property
     def busy(self) -> bool: ...
     @property
     def lifetime_ends_ns(self) -> int | None: ...
+    def look(self, hosts: list[HostAddress]) -> None: ...
     def present(self, hosts: list[HostAddress], link: Link | None) -> tuple[bool, ...]: ...
     def misplaced(self, hosts: list[HostAddress], link: Link | None) -> list[HostAddress]: ...
     def put(self, hosts: list[HostAddress], link: Link | None, lease_end_ns: int) -> None: ...
     def remove(self, hosts: list[HostAddress]) -> None: ...
+    def cancel(self) -> None: ...
     def announce(self) -> bool: ...
 
 
@@ -50,14 +65,19 @@ class NetlinkDriver:
     def __init__(self, settings: VipSettings, addresses: Addresses) -> None:
         self._settings = settings
         self._netlink = addresses
-        self._lifetime_ends_ns: int | None = None
+        self.lifetime_ends_ns = 0  # what an earlier process left is renewed at the first chance
         self.failure = ""
         self.busy = False
+        self.traces = False
 
-    @property
-    def lifetime_ends_ns(self) -> int | None:
-        """When the kernel removes the addresses; None if it has none of ours."""
-        return self._lifetime_ends_ns
+    def look(self, hosts: list[HostAddress]) -> None:
+        """Notice that somebody made one of the addresses permanent; it gets its lifetime back."""
+        ours = {ip(vip) for vip in self._settings.addresses}
+        if any(host.address in ours and host.valid_s == FOREVER for host in hosts):
+            self.lifetime_ends_ns = 0
+
+    def cancel(self) -> None:
+        """Nothing is ever queued."""
 
     def present(self, hosts: list[HostAddress], link: Link | None) -> tuple[bool, ...]:
         """For each VIP, whether it is where it belongs."""
@@ -87,12 +107,12 @@ class NetlinkDriver:
         except KernelRefusal as refusal:
             self.failure = f"{refusal} on {link.name}"
             return
-        self._lifetime_ends_ns = now_ns + valid_s * NS_PER_S
+        self.lifetime_ends_ns = now_ns + valid_s * NS_PER_S
         self.failure = ""
 
     def remove(self, hosts: list[HostAddress]) -> None:
         """Remove the addresses, wherever they are."""
-        self._lifetime_ends_ns = None
+        self.lifetime_ends_ns = 0
         self.failure = ""
         ours = {ip(vip) for vip in self._settings.addresses}
         for host in hosts:
@@ -121,7 +141,7 @@ def route_flags(vip: VipAddress, hosts: list[HostAddress], link: Link) -> int:
 
 
 class CommandDriver:
-    """if_up_cmd, if_down_cmd, arping_cmd: one at a time, towards the newest order."""
+    """if_up_cmd, if_down_cmd, arping_cmd: towards the newest order; what changes the address runs one at a time."""
 
     lifetime_ends_ns = None
 
@@ -129,12 +149,14 @@ class CommandDriver:
         self._settings = settings
         self._runner = runner
         self._on_change = on_change
-        self._believed: bool | None = None
+        self._up: bool | None = None
         self._seen = False
-        self._queue: list[tuple[str, str]] = []
-        self._going_up = False
+        self._queue: list[str] = []
+        self._ordered_up = False
+        self._cancelled = False
         self._running = False
         self._retry_at_ns = 0
+        self.traces = False
         self.failure = ""
 
     @property
@@ -142,16 +164,16 @@ class CommandDriver:
         """Whether a command runs, or one failed too recently."""
         return self._running or bool(self.failure and boottime_ns() < self._retry_at_ns)
 
+    def look(self, hosts: list[HostAddress]) -> None:
+        """Remember that this host showed the addresses: from then on their absence counts."""
+        have = {host.address for host in hosts}
+        self._seen = self._seen or (self._up is True and all(ip(vip) in have for vip in self._settings.addresses))
+
     def present(self, hosts: list[HostAddress], link: Link | None) -> tuple[bool, ...]:
         """What the commands achieved, corrected by what this host shows."""
         have = {host.address for host in hosts}
-        shown = [ip(vip) in have for vip in self._settings.addresses]
-        if self._running:
-            return tuple(shown)
-        if self._believed is None or (self._seen and not all(shown)):
-            return tuple(shown)
-        self._seen = self._seen or (self._believed and all(shown))
-        return tuple(item or self._believed for item in shown)
+        believed = self._up is True and not self._seen
+        return tuple(ip(vip) in have or believed for vip in self._settings.addresses)
 
     def misplaced(self, hosts: list[HostAddress], link: Link | None) -> list[HostAddress]:
         """The commands know where the address belongs."""
@@ -159,50 +181,62 @@ class CommandDriver:
 
     def put(self, hosts: list[HostAddress], link: Link | None, lease_end_ns: int) -> None:
         """Run if_up_cmd for every address."""
-        self._order(True, "if_up_cmd", self._settings.if_up_cmd)
+        self.traces = True
+        self._order(True, self._settings.if_up_cmd)
 
     def remove(self, hosts: list[HostAddress]) -> None:
-        """Run if_down_cmd for every address; what was queued before is dropped."""
-        self._order(False, "if_down_cmd", self._settings.if_down_cmd)
+        """Run if_down_cmd for every address."""
+        self._order(False, self._settings.if_down_cmd)
+
+    def cancel(self) -> None:
+        """Forget what is queued to bring it up, and earlier failures: the way down is free."""
+        if self._ordered_up:
+            self._queue, self._cancelled, self.failure = [], True, ""
 
     def announce(self) -> bool:
-        """Run arping_cmd; frames of our own are not sent beside it."""
-        if self._settings.arping_cmd:
-            self._queue += [("arping_cmd", text) for text in self._each(self._settings.arping_cmd)]
-            self._next()
+        """Run arping_cmd beside everything else; frames of our own are not sent."""
+        for text in self._each(self._settings.arping_cmd) if self._settings.arping_cmd else ():
+            self._runner.start("arping_cmd", text, self._settings.command_timeout_s * 1000, _say_failure)
         return False
 
     def _each(self, command: str) -> list[str]:
         return [command.replace(PLACEHOLDER, vip.address) for vip in self._settings.addresses]
 
-    def _order(self, up: bool, label: str, command: str) -> None:
-        self._going_up, self._seen, self.failure = up, False, ""
-        self._queue = [(label, text) for text in self._each(command)]
+    def _order(self, up: bool, command: str) -> None:
+        if self._running and self._ordered_up == up and not self._cancelled:
+            return
+        self._ordered_up, self._cancelled, self.failure = up, False, ""
+        self._up, self._seen = None, False
+        self._queue = self._each(command)
         self._next()
 
     def _next(self) -> None:
         if self._running or not self._queue:
             return
-        label, text = self._queue.pop(0)
+        up, text = self._ordered_up, self._queue.pop(0)
         self._running = True
-        up = self._going_up
-        limit_ms = self._settings.command_timeout_s * 1000
-        self._runner.start(label, text, limit_ms, lambda result: self._done(result, label, up))
+        label = "if_up_cmd" if up else "if_down_cmd"
+        self._runner.start(label, text, self._settings.command_timeout_s * 1000, lambda result: self._done(result, up))
 
-    def _done(self, result: Result, label: str, up: bool) -> None:
+    def _done(self, result: Result, up: bool) -> None:
         self._running = False
-        if label != "arping_cmd" and up == self._going_up:
-            self._judge(result, label, up)
-        if not result.succeeded and label == "arping_cmd":
-            self.failure = result.describe()
+        if up == self._ordered_up and not self._cancelled:
+            self._judge(result, up)
         self._next()
         self._on_change()
 
-    def _judge(self, result: Result, label: str, up: bool) -> None:
+    def _judge(self, result: Result, up: bool) -> None:
         if not result.succeeded:
             self.failure = result.describe()
             self._retry_at_ns = boottime_ns() + COMMAND_RETRY_NS
-            if up:
-                self._queue = []  # the rest comes with the next attempt
-        if not any(item == label for item, _ in self._queue):
-            self._believed = up if not self.failure else None
+        if up and self.failure:
+            self._queue = []  # all of it comes with the next attempt
+        if self._queue:
+            return
+        self._up = None if self.failure else up
+        self.traces = up or bool(self.failure)
+
+
+def _say_failure(result: Result) -> None:
+    if not result.succeeded:
+        _log.warning("%s", result.describe())

@@ -37,13 +37,17 @@ class GateKeeper:
         """The gate, or None with `problem` set where there is no netfilter or no privilege."""
         if self._gate is not None:
             return self._gate
+        gate = None
         try:
-            gate, events = Gate(self._addresses), NfEvents()
+            gate = Gate(self._addresses)
+            self._events = NfEvents()
         except (OSError, KernelRefusal) as error:
+            if gate is not None:
+                gate.close_sockets()
             self._fail(error)
             return None
-        self._gate, self._events = gate, events
-        self._loop.watch(events.fd, self._touched)
+        self._gate = gate
+        self._loop.watch(self._events.fd, self._touched)
         return gate
 
     def state(self, now_ns: int) -> GateState:
@@ -112,6 +116,14 @@ class GateKeeper:
             return
         if fault:
             self.load("somebody changed the gate's tables")
+
+    def close_sockets(self) -> None:
+        """Give the descriptors back; the tables stay."""
+        if self._gate is not None and self._events is not None:
+            self._loop.unwatch(self._events.fd)
+            self._events.close()
+            self._gate.close_sockets()
+            self._gate = self._events = None
 
     def _touched(self) -> None:
         if self._events is None or self._gate is None:

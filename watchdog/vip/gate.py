@@ -123,6 +123,7 @@ class Gate:
 
     def __init__(self, addresses: tuple[Address, ...], clock: Callable[[], int] = boottime_ns) -> None:
         self._addresses = addresses
+        self._protected = addresses
         self._clock = clock
         self._tables = NfTables()
         self.port = self._tables.port
@@ -163,7 +164,7 @@ class Gate:
         """Let nothing pass from now on; a closed gate stays closed."""
         batch = Batch()
         for family, version in PLACES:
-            keys = _keys(self._addresses, version)
+            keys = _keys(self._protected, version)
             if keys:
                 # Deleting what is not there fails the whole batch, so it is added first.
                 batch.add_elements(family, TABLE, f"open{version}", keys, 1)
@@ -225,7 +226,7 @@ class Gate:
         batch.replace_table(INET)
         batch.replace_table(ARP)
         for family, version in PLACES:
-            keys = _keys(self._addresses, version)
+            keys = _keys(self._protected, version)
             if keys:
                 batch.add_elements(family, TABLE, f"vip{version}", keys, None)
             opened = _keys(still_open, version)
@@ -245,7 +246,7 @@ class Gate:
     def _element_fault(self) -> str:
         now_ns = self._clock()
         for family, version in PLACES:
-            wanted = set(_keys(self._addresses, version))
+            wanted = set(_keys(self._protected, version))
             if set(self._tables.elements(family, TABLE, f"vip{version}")) != wanted:
                 return f"set vip{version} protects other addresses"
             latest_ms = max(0, self.until_ns - now_ns + SLACK_NS) // NS_PER_MS
@@ -277,9 +278,9 @@ class Gate:
                 raise
             return {}
 
-    def protect(self, addresses: tuple[Address, ...]) -> None:
-        """Protect these from the next `load` on."""
-        self._addresses = addresses
+    def protect_also(self, addresses: tuple[Address, ...]) -> None:
+        """Protect these too, from the next `load` on, and never open them."""
+        self._protected = self._addresses + addresses
         self._checked_generation = -1
 
     def remove(self) -> None:

@@ -51,6 +51,7 @@ class VipHolder:
         self._driver: Driver = self._make_driver(runner)
         self._keeper = GateKeeper(loop, self._addresses, self._look_and_reconcile)
         self._announcer: Announcer | None = None
+        self._events: AddressEvents | None = None
         self._announce_problem = ""
         self._question: Question | None = None
         self._probe = Probe.UNASKED
@@ -124,6 +125,8 @@ class VipHolder:
         self._on_down.append(on_down)
         if self._addresses:
             self._stop_asking()
+            self._conflict = ""
+            self._driver.cancel()
             self._look()
             self._reconcile()
         self._settle()
@@ -146,8 +149,13 @@ class VipHolder:
     def close(self) -> None:
         """Give the descriptors back; gate and addresses stay as they are."""
         self._stop_asking()
+        self._keeper.close_sockets()
         if self._announcer is not None:
             self._announcer.close()
+        if self._events is not None:
+            self._loop.leave(self)
+            self._loop.unwatch(self._events.fd)
+            self._events.close()
         self._netlink.close()
 
     # --- what is observed -------------------------------------------------------------------------
@@ -164,6 +172,7 @@ class VipHolder:
                 self._announced = False
         except CommandError:
             self._link = None
+        self._driver.look(self._hosts)
 
     def _problems(self) -> tuple[str, ...]:
         if not self._addresses:
@@ -188,7 +197,7 @@ class VipHolder:
             now_ns=now_ns,
             gate=self._keeper.state(now_ns),
             armed_for_ns=self._keeper.until_ns,
-            present=any(present),
+            present=any(present) or self._driver.traces,
             missing=not all(present),
             misplaced=bool(self._driver.misplaced(self._hosts, self._link)),
             lifetime_ends_ns=self._driver.lifetime_ends_ns,
@@ -275,7 +284,8 @@ class VipHolder:
 
     def _remove_without_gate(self) -> None:
         self._look()
-        if any(self._present()):
+        if any(self._present()) or self._driver.traces:
+            self._driver.cancel()
             self._driver.remove(self._hosts)
             self._look()
 
@@ -298,7 +308,8 @@ class VipHolder:
         if self._driver.failure:
             self._note_failure()
         closed = self._keeper.state(boottime_ns()) is GateState.CLOSED
-        if any(self._present()) and not (closed and self._driver.failure):
+        there = any(self._present()) or self._driver.traces
+        if there and not (closed and self._driver.failure):
             return
         waiting, self._on_down = self._on_down, []
         for call in waiting:
@@ -317,7 +328,7 @@ class VipHolder:
         if self._announcer is None:
             return
         silent = self._wanted is not Wanted.UP or now_ns >= self._lease_end_ns or not all(self._present())
-        if silent or self._link is None:
+        if silent or self._link is None or self._keeper.state(now_ns) is GateState.CLOSED:
             self._announcer.stop()
             self._announced = False
         else:
@@ -404,7 +415,7 @@ class VipHolder:
         self._look_and_reconcile()
 
     def _addresses_changed(self) -> None:
-        if not self._events.changed(frozenset(self._addresses), self._settings.interface):
+        if self._events is None or not self._events.changed(frozenset(self._addresses), self._settings.interface):
             return
         before = self._present()
         self._look()
@@ -428,7 +439,7 @@ class VipHolder:
             for sentence in remove_addresses(left) if left else ():
                 _log.warning("no longer configured: %s", sentence)
             still = tuple(host.address for host in self._netlink.dump() if host.address in left)
-            gate.protect(self._addresses + still)
+            gate.protect_also(still)
         except CommandError:
             return  # what is wrong shows when the tables are loaded
 

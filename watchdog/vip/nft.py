@@ -321,7 +321,11 @@ class NfEvents:
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(NETLINK_NETFILTER)
         self.fd = self._netlink.fd
-        self._netlink.join(EVENT_GROUP)
+        try:
+            self._netlink.join(EVENT_GROUP)
+        except KernelRefusal:
+            self._netlink.close()
+            raise
 
     def strangers(self, own_port: int, table: str) -> list[str]:
         """Names of those who changed the table of that name, or lost events."""
