@@ -179,6 +179,8 @@ class Main:
         finally:
             self._stepping = False
         if self._role_changed():
+            if self.core.state is State.ASKING:
+                self.vip.ask_ahead()
             self.say_beat(boottime_ns())
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:

@@ -26,6 +26,7 @@ UNSPECIFIED = ipaddress.IPv6Address("::")
 SOLICITATION, ADVERTISEMENT = 135, 136
 OVERRIDE = 0x20000000
 ICMPV6_FILTER = 1
+QUESTION_BUFFER_BYTES = 16 * 1024
 BURST_NS = (0, 40 * NS_PER_MS, 80 * NS_PER_MS, 1 * NS_PER_S)
 ARP_BODY = struct.Struct("!HHBBH6s4s6s4s")
 
@@ -130,16 +131,28 @@ class Announcer:
 
 
 class Question:
-    """Asks once for all addresses; `answers` yields who answered. Lives 25 ms, so its sockets do too."""
+    """Asks for all addresses; `answers` yields who answered.
+
+    Its sockets stay open for the life of the process: closing a packet socket waits for every CPU of the kernel to pass
+    by (synchronize_net, some 10 ms), and that would be time without an answer in every switchover.
+    """
 
     def __init__(self, addresses: tuple[Address, ...], link: Link) -> None:
         self._addresses = {address.packed: address for address in addresses}
         self._mac = link.mac
+        self._name = link.name
         self._sockets = [packet_socket(ETH_ARP, link.name)]
         if any(address.version == 6 for address in addresses):
             self._sockets.append(advertisement_socket(link.name))
-        for address in addresses:
-            send_frame(self._sockets[0], link.name, question(address, link.mac))
+        for item in self._sockets:
+            item.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUESTION_BUFFER_BYTES)
+
+    def ask(self) -> None:
+        """Forget what was heard before and ask now."""
+        for item in self._sockets:
+            _received(item)
+        for address in self._addresses.values():
+            send_frame(self._sockets[0], self._name, question(address, self._mac))
 
     @property
     def fds(self) -> list[int]:
@@ -157,6 +170,10 @@ class Question:
             if address is not None and mac != self._mac:
                 found.append(f"{address} is answered for by {mac.hex(':') or 'another host'}")
         return found
+
+    def fits(self, link: Link) -> bool:
+        """Whether it asks on this link, with this link's address."""
+        return (self._name, self._mac) == (link.name, link.mac)
 
     def close(self) -> None:
         """Give the descriptors back."""

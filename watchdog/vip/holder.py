@@ -24,7 +24,8 @@ from pgvigil.watchdog.vip.netlink import Address, Addresses, AddressEvents, Host
 from pgvigil.watchdog.vip.release import remove_addresses
 from pgvigil.watchdog.vip.status import VipStatus
 
-ANSWER_TIME_NS = 25 * NS_PER_MS
+ANSWER_TIME_NS = 20 * NS_PER_MS
+FREE_FOR_NS = 1 * NS_PER_S
 ASK_AGAIN_NS = 1 * NS_PER_S
 CHECK_NS = 1 * NS_PER_S
 FAILURE_COUNTS_NS = 10 * NS_PER_S
@@ -56,6 +57,8 @@ class VipHolder:
         self._question: Question | None = None
         self._probe = Probe.UNASKED
         self._probe_due_ns: int | None = None
+        self._asking = False
+        self._free_until_ns: int | None = 0
         self._conflict = ""
         self._wanted = Wanted.DOWN
         self._lease_end_ns = 0
@@ -91,12 +94,24 @@ class VipHolder:
         self._loop.watch(self._events.fd, self._addresses_changed)
         self._loop.join(self)
         self._look()
+        if self._announcer is not None and self._link is not None and self._link.announces:
+            try:
+                self._questioner(self._link)  # opening takes longer than asking
+            except CommandError as error:
+                self._announce_problem = f"cannot ask for the address: {error}; needs CAP_NET_RAW"
         self._told = self._key()
 
     def keep(self) -> None:
         """A leader may resume: the kernel closes gate and address by itself."""
         self._wanted = Wanted.KEEP
         self._reconcile()
+
+    def ask_ahead(self) -> None:
+        """This node stands for leader: ask for the address now, so that the first raise need not wait for answers."""
+        self._forget_old_answer()
+        if self._addresses and self._wanted is not Wanted.UP and self._probe is Probe.UNASKED:
+            self._look()
+            self._ask()
 
     def hold(self, lease_end_ns: int) -> None:
         """Carry the VIP until `lease_end_ns`, and no instant longer."""
@@ -105,6 +120,7 @@ class VipHolder:
             self._wanted = Wanted.UP
             self._announced = False
             self._on_down.clear()
+            self._forget_old_answer()
             self._look()
             if all(self._present()):
                 self._probe = Probe.FREE  # it is ours already: a resumed term
@@ -149,6 +165,8 @@ class VipHolder:
     def close(self) -> None:
         """Give the descriptors back; gate and addresses stay as they are."""
         self._stop_asking()
+        if self._question is not None:
+            self._question.close()
         self._keeper.close_sockets()
         if self._announcer is not None:
             self._announcer.close()
@@ -263,6 +281,7 @@ class VipHolder:
         if action is Action.RAISE:
             self._announced = False
             if not self._driver.failure and not self._driver.busy:
+                self._free_until_ns = None  # only the first raise of this process asks
                 _log.info("%s is up on %s", self._names(), self._settings.interface)
         self._look()
 
@@ -334,36 +353,53 @@ class VipHolder:
         else:
             self._announcer.send(self._link, now_ns)
 
+    def _forget_old_answer(self) -> None:
+        if self._probe is Probe.FREE and self._free_until_ns is not None and boottime_ns() >= self._free_until_ns:
+            self._probe = Probe.UNASKED
+
     def _ask(self) -> None:
-        self._probe = Probe.FREE
+        now_ns = boottime_ns()
+        self._probe, self._free_until_ns = Probe.FREE, now_ns + FREE_FOR_NS
         if self._link is None or not self._link.announces:
             return
         try:
-            self._question = Question(self._addresses, self._link)
+            question = self._questioner(self._link)
+            question.ask()
         except CommandError as error:
             _log.warning("cannot ask whether somebody else has %s: %s", self._names(), error)
             return
         self._probe = Probe.ASKING
-        self._probe_due_ns = boottime_ns() + ANSWER_TIME_NS
-        for fd in self._question.fds:
+        self._probe_due_ns = now_ns + ANSWER_TIME_NS
+        self._asking = True
+        for fd in question.fds:
             self._loop.watch(fd, self._answered)
 
+    def _questioner(self, link: Link) -> Question:
+        """The open sockets for questions; made again only if the interface is another one now."""
+        if self._question is not None and not self._question.fits(link):
+            self._question.close()
+            self._question = None
+        if self._question is None:
+            self._question = Question(self._addresses, link)
+        return self._question
+
     def _answered(self) -> None:
-        answers = self._question.answers() if self._question is not None else []
+        answers = self._question.answers() if self._question is not None and self._asking else []
         if not answers:
             return
         self._stop_asking()
+        if self._wanted is not Wanted.UP:
+            return  # asked ahead: whoever answered may let go in time; the raise asks again
         self._probe, self._probe_due_ns = Probe.TAKEN, boottime_ns() + ASK_AGAIN_NS
         if self._conflict != answers[0]:
             self._conflict = answers[0]
             _log.error("does not raise the virtual IP: %s; find that host and take the address off it", answers[0])
 
     def _stop_asking(self) -> None:
-        if self._question is not None:
+        if self._asking and self._question is not None:
             for fd in self._question.fds:
                 self._loop.unwatch(fd)
-            self._question.close()
-            self._question = None
+        self._asking = False
         self._probe_due_ns = None
         if self._probe is not Probe.FREE:
             self._probe = Probe.UNASKED
@@ -373,10 +409,10 @@ class VipHolder:
             self._stop_asking()
         else:
             self._answered()
-            if self._question is None:
+            if not self._asking:
                 return
             self._stop_asking()
-            self._probe = Probe.FREE
+            self._probe, self._free_until_ns = Probe.FREE, boottime_ns() + FREE_FOR_NS
             self._conflict = ""
         self._reconcile()
 
