@@ -1,4 +1,4 @@
-"""ZeroMQ inside a node; the only module that imports zmq besides `watchdog.peers`.
+"""ZeroMQ inside a node; between nodes `watchdog.transport.links` and `watchdog.peers` use it.
 
 A channel never blocks, never queues without a limit and never lingers. A broken or hostile frame is
 counted and dropped, and said once a minute at most. A context belongs to the process that made it: it is made after
