@@ -8,10 +8,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from tests.live import nodes
+from tests.live import clusters, nodes
+from tests.live.clusters import Cluster
 from tests.live.nodes import REAL, STUB, Node
 
 MakeNodes = Callable[..., list[Node]]
+MakeCluster = Callable[..., Cluster]
 
 
 def free_ports(count: int) -> list[int]:
@@ -87,3 +89,34 @@ def stub_node(make_nodes: MakeNodes) -> Node:
     import sys
 
     return make_nodes(1, program=(sys.executable, str(STUB)))[0]
+
+
+@pytest.fixture(scope="module")
+def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes for all tests of a module."""
+    nodes.become_subreaper()
+    made = clusters.make_cluster(tmp_path_factory.mktemp("live"), free_ports(6))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def cluster(module_cluster: Cluster) -> Cluster:
+    """The module's cluster, whole: what the test before has done is undone."""
+    module_cluster.heal()
+    return module_cluster
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
+    """`make_cluster(count, witnesses=(), extra="")`: a cluster of its own for one test; nothing is started yet."""
+    nodes.become_subreaper()
+    made: list[Cluster] = []
+
+    def make(count: int, witnesses: tuple[int, ...] = (), extra: str = "") -> Cluster:
+        made.append(clusters.make_cluster(tmp_path / f"c{len(made)}", free_ports(2 * count), witnesses, extra))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
