@@ -140,16 +140,18 @@ class Report:
 
     def _own(self, now_ns: int) -> dict[str, object]:
         main, core = self._main, self._main.core
+        # The core hears once a second that verdicts went stale; who asks hears it at once.
+        views = main.beliefs.views(now_ns)
         return {
             "self": True,
             "role": main.role().value,
             "term": core.record.term,
             "health": Health.ALIVE.value,
-            "evidence": core.views.evidence,
+            "evidence": views.evidence,
             "since_ms": (now_ns - main.started_at_ns) // NS_PER_MS,
             "age_ms": 0,
-            "pgpool": core.views.pgpool.value,
-            "electable": core.named and core.unfit_reason() is None,
+            "pgpool": views.pgpool.value,
+            "electable": core.named and views.pgpool is Health.ALIVE and core.unfit_reason() is None,
             "paths": [],
         }
 
