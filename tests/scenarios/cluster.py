@@ -367,10 +367,14 @@ class Cluster:
             holder = self._leader_of.setdefault(core.lease.term, host.node.node_id)
             if holder != host.node.node_id:
                 raise SafetyError(f"term {core.lease.term} has two leaders: {holder} and {host.node.node_id}")
-        if core.committed_stamp is not None and core.committed_stamp > self._committed[0] and core.document is not None:
-            if core.document.epoch < self._committed[1]:
+        stamp, document = core.committed_stamp, core.document
+        durable = (
+            host.disk is not None and stamp is not None and host.disk.stamp >= stamp
+        )  # a lone voter commits at once
+        if durable and stamp is not None and document is not None and stamp > self._committed[0]:
+            if document.epoch < self._committed[1]:
                 raise SafetyError(f"{host.node.label} lost a committed change of the voters")
-            self._committed = (core.committed_stamp, core.document.epoch)
+            self._committed = (stamp, document.epoch)
 
     def _check_vote(self, host: Host, effect: ev.Send) -> None:
         message = effect.message
