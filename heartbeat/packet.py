@@ -15,13 +15,12 @@ raise anything but `PacketError` on bad bytes, and never shows the key.
 from __future__ import annotations
 
 import enum
-import hmac
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from pgvigil.ipc import codec
 from pgvigil.ipc.errors import InvariantError, PeerError
 from pgvigil.ipc.frames import Beat
+from pgvigil.ipc.hashing import blake2b, compare_digest
 
 MAGIC = b"pgvH"
 VERSION = 1
@@ -104,7 +103,7 @@ class Signer:
         """An authentic heartbeat, or `PacketError` (`OtherKeyError` if only the key differs)."""
         self._check_header(datagram)
         signed, mac = datagram[:-MAC_BYTES], datagram[-MAC_BYTES:]
-        if not hmac.compare_digest(self._mac(signed), mac):
+        if not compare_digest(self._mac(signed), mac):
             raise PacketError(Rejection.FORGED, "the signature does not fit the content; expected ours")
         try:
             return codec.decode(Heartbeat, signed[HEADER_BYTES:], MAX_DATAGRAM_BYTES)

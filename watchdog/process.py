@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
+import random
 import signal
 from collections import deque
 from dataclasses import replace
@@ -47,6 +47,9 @@ EXIT_OK, EXIT_FAILED = 0, 1
 
 logger = logging.getLogger("pgvigil")
 
+# secrets.randbelow and randbits without the import of OpenSSL.
+_chance = random.SystemRandom()
+
 
 def core_settings(settings: Settings) -> CoreSettings:
     """What the core is told."""
@@ -65,8 +68,14 @@ def run(settings: Settings, link: Link, life_interval_ns: int) -> int:
     """The whole life of watchdog main; the exit status. `CommandError` when it cannot start."""
     main = Main(settings, link)
     main.start(life_interval_ns)
-    status = main.live()
-    main.close()
+    try:
+        status = main.live()
+        main.close()
+    except Exception:
+        if main.orphaned:  # nobody else would bring this node back, however it ended
+            logger.critical("watchdog main ends with an error that was not foreseen", exc_info=True)
+            revive(settings)
+        raise
     if main.orphaned:
         revive(settings)
     return status
@@ -86,6 +95,7 @@ class Main:
         self._pending: deque[events.Event] = deque()
         self._stepping = False
         self._finished = False
+        self._failed = False
         self._title = ""
         self._said: frames.Beat | None = None
         self._said_at_ns = 0
@@ -94,12 +104,13 @@ class Main:
         self.loop = Loop(ZmqPoller())
         self._context = new_context()
         self.runner = Runner(self.loop)
+        # The lock comes first: another living watchdog main's address and tables are not touched.
+        self._store = Store(settings.process.state_dir, settings.cluster.name, settings.node_id)
         self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
         self.vip.prepare()
         self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
-        self._store = Store(settings.process.state_dir, settings.cluster.name, settings.node_id)
         record, wait_until_ns = self._raise_boot()
-        self.core = Watchdog(core_settings(settings), record, secrets.randbelow, boottime_ns(), wait_until_ns)
+        self.core = Watchdog(core_settings(settings), record, _chance.randrange, boottime_ns(), wait_until_ns)
         self.writer = Writer(self._store)
         self._carrier = Carrier(self.writer, self.vip, lambda: self.dispatch(events.VipDown()), self._act)
         self._inbox = Inbox(self._context, endpoints.watchdog_endpoint(settings.process.run_dir), logger.warning)
@@ -114,7 +125,7 @@ class Main:
     def _raise_boot(self) -> tuple[Record, int]:
         """PROTOCOL 1: the boot counter is raised durably, and the clean-stop flag cleared, before any message (P14)."""
         kernel = kernel_boot_id()
-        record = self._store.open(kernel, secrets.randbits(62) + 1)
+        record = self._store.open(kernel, _chance.getrandbits(62) + 1)
         now_ns = boottime_ns()
         wait_until_ns = restart_wait_ns(record.promised_ms, record.clean_stop, record.kernel_boot_id == kernel, now_ns)
         raised = raised_boot(record, kernel)
@@ -133,8 +144,8 @@ class Main:
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
-        self._vip_changed()
         self.dispatch(events.Started())
+        self._vip_changed()
         self._link.send(frames.Ready(self.core.sentence))
         self.keep_house(boottime_ns())
 
@@ -168,6 +179,8 @@ class Main:
 
     def dispatch(self, event: events.Event) -> None:
         """Step the core; events that its effects cause are taken after it, each at an instant of its own."""
+        if self._failed:
+            return  # the rest of this round must not take up again what was just let go of
         self._pending.append(event)
         if self._stepping:
             return
@@ -211,6 +224,7 @@ class Main:
             self._carrier.written()
         except CommandError as error:
             logger.error("gives up, because its record cannot be made durable: %s", error)
+            self._failed = True
             self.vip.close_gate()
             self.vip.drop(lambda: None)
             self.exit_status = EXIT_FAILED
@@ -264,7 +278,8 @@ class Main:
         """P21: the lease is checked once more, right before the start."""
         intent = order.intent
         command = self.settings.commands.escalation
-        if command is None or not self.core.lease_held_at(boottime_ns()):
+        leads = self.core.state is State.LEADER  # while it hands over, its lease may still run
+        if command is None or not leads or not self.core.lease_held_at(boottime_ns()):
             logger.warning("does not start %s for %s: the lease has ended", intent.name, intent.event)
             self.dispatch(events.CommandEnded(intent.token, False))
             return

@@ -10,7 +10,6 @@ the write completes.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import queue
 import struct
@@ -20,6 +19,7 @@ from dataclasses import replace
 
 from pgvigil.ipc import codec
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
+from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog.core.record import RECORD_FORMAT, Record, blank_record
 
 RECORD_NAME = "record"
@@ -69,7 +69,7 @@ def unpack(data: bytes) -> Record:
 
 
 def _checksum(header: bytes, content: bytes) -> bytes:
-    return hashlib.blake2b(MAGIC + header + content, digest_size=_CHECKSUM_BYTES).digest()
+    return blake2b(MAGIC + header + content, digest_size=_CHECKSUM_BYTES).digest()
 
 
 class Store:

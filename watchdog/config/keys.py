@@ -12,9 +12,9 @@ import binascii
 import os
 import re
 import stat
-from hashlib import blake2b
 
 from pgvigil.ipc.errors import ConfigError
+from pgvigil.ipc.hashing import blake2b
 
 KEY_BYTES = 32
 MAX_KEY_FILE_BYTES = 4096
