@@ -110,12 +110,17 @@ def test_a_node_with_a_wrong_key_is_kept_out_and_both_sides_say_why_once(stage: 
     def both_say_why() -> bool:
         return all(_about_key(log_path(node), size) for node, size in sizes.items())
 
-    wait_until(both_say_why, 15, "both sides to name the key as the reason")
-    assert stranger.number not in stage.cluster.status(leader).alive
-    assert stage.owner() == leader.number
-    for node, size in sizes.items():
-        assert len(_about_key(log_path(node), size)) <= 4, _since(log_path(node), size)
-    stage.cluster.stop(stranger, "fast")
+    def kept_out() -> bool:
+        return stranger.number not in stage.cluster.status(leader).alive
+
+    try:
+        wait_until(both_say_why, 15, "both sides to name the key as the reason")
+        wait_until(kept_out, 5, "the leader to take the stranger for dead")
+        assert stage.owner() == leader.number
+        for node, size in sizes.items():
+            assert len(_about_key(log_path(node), size)) <= 4, _since(log_path(node), size)
+    finally:
+        stage.cluster.stop(stranger, "fast")
 
 
 def test_ten_mistakes_are_reported_at_once(stage: Stage, leader: Host, tmp_path: Path) -> None:
