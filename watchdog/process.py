@@ -101,11 +101,11 @@ class Main:
         self._said_at_ns = 0
         self._unsaid: list[Outbox] = []
         self._due_ns = 0
+        # The lock comes first: another living watchdog main's address and tables are not touched.
+        self._store = Store(settings.process.state_dir, settings.cluster.name, settings.node_id)
         self.loop = Loop(ZmqPoller())
         self._context = new_context()
         self.runner = Runner(self.loop)
-        # The lock comes first: another living watchdog main's address and tables are not touched.
-        self._store = Store(settings.process.state_dir, settings.cluster.name, settings.node_id)
         self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
         self.vip.prepare()
         self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
@@ -201,11 +201,13 @@ class Main:
 
     def _reports(self) -> None:
         for received in self._inbox.receive():
-            if isinstance(received.frame, frames.Verdicts):
-                self.beliefs.take(received.frame, boottime_ns())
-                self.tell_views(boottime_ns())
+            frame, now_ns = received.frame, boottime_ns()
+            if not isinstance(frame, frames.Verdicts):
+                self._inbox.complaints.add(f"a frame of kind {type(frame).__name__}, expected Verdicts")
+            elif not self.beliefs.take(frame, now_ns):
+                self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
             else:
-                logger.warning("dropped a frame of kind %s, expected verdicts", type(received.frame).__name__)
+                self.tell_views(now_ns)
 
     def tell_views(self, now_ns: int) -> None:
         """Give the core the newest beliefs, if they changed."""
