@@ -14,7 +14,7 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -90,6 +90,15 @@ def from_plain(kind: type[T], plain: object) -> T:
         where = kind.__name__ + "".join(reversed(error.path))
         raise PeerError(f"{where}: {error.reason}") from None
     return value
+
+
+def prepare(kinds: Iterable[type]) -> None:
+    """Make all that reading and writing these dataclasses needs; before a fork, all children share it."""
+    for kind in kinds:
+        _reader(kind)
+    for made in [*_READERS, tuple]:
+        if isinstance(made, type):
+            _writer(made)
 
 
 # --- writing ------------------------------------------------------------------------------------------

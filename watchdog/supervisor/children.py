@@ -7,7 +7,6 @@ processes share their memory; importing is all that happens to them here: no Zer
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,12 +67,3 @@ def _path_labels(settings: Settings) -> tuple[str, ...]:
     return tuple(
         part.interface if uses[part.interface] == 1 else f"{part.interface}/{part.path}" for part in settings.heartbeats
     )
-
-
-def freeze() -> None:
-    """Before the first fork: put all that exists out of the collector's reach, or it would copy every page."""
-    # getaddrinfo imports this at its first use, and every child would have a copy of its own (1.1 MiB each).
-    import encodings.idna  # noqa: F401
-
-    gc.collect()
-    gc.freeze()

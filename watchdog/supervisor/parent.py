@@ -19,7 +19,7 @@ from pgvigil.ipc.errors import CommandError, ConfigError
 from pgvigil.ipc.frames import StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.settings import Settings
-from pgvigil.watchdog.supervisor import birth, children, exits, policy, reload
+from pgvigil.watchdog.supervisor import birth, children, exits, policy, reload, sharing
 from pgvigil.watchdog.supervisor.child import Child
 from pgvigil.watchdog.supervisor.last_will import LastWill, Release
 from pgvigil.watchdog.supervisor.notify import Notifier
@@ -85,7 +85,7 @@ class Supervisor:
         self._loop.on_signals(tuple(map(int, numbers)), self._on_signal)
         self._loop.join(self)
         self._roster.fill(self._table(self.settings, self.rules.life_interval_ns))
-        children.freeze()
+        sharing.freeze()
         for child in self._roster:
             self._roster.start(child)
         self._loop.run()

@@ -1,0 +1,20 @@
+"""Holes are filled, within a limit, and what children need is made before the fork."""
+
+from __future__ import annotations
+
+from pgvigil.ipc import codec, frames
+from pgvigil.watchdog.core.record import Record
+from pgvigil.watchdog.supervisor import sharing
+
+
+def test_filling_is_limited_for_every_allocator() -> None:
+    classes = sharing.LARGEST // sharing.STEP
+    assert 0 < sharing.fill_holes() <= classes * (sharing.MAX_FILL_BYTES + sharing.LARGEST)
+
+
+def test_the_codec_is_ready_for_every_frame_and_the_record() -> None:
+    codec.prepare((*frames.KINDS.values(), Record))
+    for kind in (*frames.KINDS.values(), Record, frames.Beat, frames.Role, frames.PeerSession):
+        assert kind in codec._READERS
+        assert kind in codec._WRITERS
+    assert tuple in codec._WRITERS
