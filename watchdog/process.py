@@ -127,7 +127,7 @@ class Main:
         kernel = kernel_boot_id()
         record = self._store.open(kernel, _chance.getrandbits(62) + 1)
         now_ns = boottime_ns()
-        wait_until_ns = restart_wait_ns(record.promised_ms, record.clean_stop, record.kernel_boot_id == kernel, now_ns)
+        wait_until_ns = restart_wait_ns(record.promised_ms, record.clean_stop, now_ns)
         raised = raised_boot(record, kernel)
         self._store.save(raised)
         return raised, wait_until_ns

@@ -133,8 +133,7 @@ class Cluster:
         host = self.hosts[node_id]
         record = host.disk or blank_record("c", node_id, host.record_id)
         now_ns = host.local(self.now_ns)
-        same = record.kernel_boot_id == str(host.kernel)
-        wait_ns = restart_wait_ns(record.promised_ms, record.clean_stop, same, now_ns)
+        wait_ns = restart_wait_ns(record.promised_ms, record.clean_stop, now_ns)
         record = replace(record, boot=record.boot + 1, clean_stop=False, kernel_boot_id=str(host.kernel))
         host.disk = record
         host.life += 1

@@ -19,16 +19,14 @@ from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.states import State, Trigger
 
 
-def restart_wait_ns(promised_ms: int, clean_stop: bool, same_kernel: bool, now_ns: int) -> int:
+def restart_wait_ns(promised_ms: int, clean_stop: bool, now_ns: int) -> int:
     """P14: until when a started node neither votes nor stands; instants on CLOCK_BOOTTIME.
 
-    Its promises were in memory, so it waits for the largest L it ever promised. After a restart of the machine the
-    time since then counts, because CLOCK_BOOTTIME began with it.
+    Its promises were in memory, so it waits for the largest L it ever promised. The time since the machine started
+    never counts: a container (nspawn, LXC) has a new boot id at each start and the clock of a host that ran on, and
+    so has a state folder that was moved to another host.
     """
-    if clean_stop:
-        return now_ns
-    wait_ns = promised_ms * NS_PER_MS
-    return max(now_ns, wait_ns) if not same_kernel else now_ns + wait_ns
+    return now_ns if clean_stop else now_ns + promised_ms * NS_PER_MS
 
 
 class Watchdog(Commanding):

@@ -431,10 +431,10 @@ MUTANTS = (
         "self.pause_until_ns",
     ),
     _m(
-        "p14_the_wait_is_the_largest_l_promised_and_counts_from_a_reboot",
+        "p14_the_wait_is_the_largest_l_promised",
         "engine",
-        "max(now_ns, wait_ns) if not same_kernel else now_ns + wait_ns",
-        "now_ns + wait_ns",
+        "now_ns + promised_ms * NS_PER_MS",
+        "now_ns + 1",
     ),
     _m(
         "p14_a_clean_stop_needs_no_promise_and_no_wait",
