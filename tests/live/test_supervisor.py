@@ -357,8 +357,22 @@ def test_the_address_is_released_when_watchdog_main_is_not_back_within_the_lease
     died = time.monotonic()
     wait_event(stub_node, "last will .* released 1")
     assert 0.9 <= time.monotonic() - died < 2.5
-    wait_event(stub_node, "report .*watchdog main=running/1")
+    wait_event(stub_node, "report .*watchdog main=running/2")
     assert events(stub_node).count("released") == 1
+
+
+def test_no_watchdog_main_starts_beside_the_helper_that_releases(stub_node: Node) -> None:
+    with_vip(stub_node)
+    stub_node.start()
+    (stub_dir(stub_node) / "watchdog main.slow").write_text("1.3")
+    (stub_dir(stub_node) / "release.hangs").touch()
+    os.kill(stub_node.pid_of("watchdog main"), signal.SIGKILL)
+    wait_event(stub_node, "last will .* released 1")
+    stub_node.wait_log("releasing 127.9.9.9/32 in watchdog main's place")
+    for _ in range(15):
+        time.sleep(0.1)
+        assert "watchdog main" not in stub_node.processes()
+    wait_event(stub_node, "report .*watchdog main=running/2")
 
 
 def test_a_watchdog_main_that_is_back_in_time_keeps_the_address(stub_node: Node) -> None:

@@ -114,7 +114,7 @@ class Supervisor:
         if will_wake is not None and will_wake <= now_ns:
             self._will.tick(now_ns)
         if (at := self._will_due_ns()) is not None and at <= now_ns:
-            self._write_will(f"watchdog main is not back {self.settings.cluster.lease_ms} ms after its end")
+            self._replace_main()
         if self._somebody_waits() and now_ns >= self._began_ns + START_DEADLINE_NS:
             self._fail_start(
                 exits.TIMED_OUT, f"not ready after {START_DEADLINE_NS // NS_PER_S} s: {self._roster.unready()}"
@@ -250,6 +250,18 @@ class Supervisor:
         if self._outage_ns is None or self._will_done or self._stopping is not None:
             return None
         return self._outage_ns + self.settings.cluster.lease_ms * NS_PER_MS
+
+    def _replace_main(self) -> None:
+        """Release the VIP; a successor that still starts would raise it meanwhile, so it starts again afterwards."""
+        main = self._roster.main
+        self._roster.listen(main)  # we may have been away since it said that it is ready
+        if self._outage_ns is None:
+            return
+        late = f"watchdog main is not back {self.settings.cluster.lease_ms} ms after its end"
+        if main.alive:
+            main.reason = late
+            self._roster.kill(main)
+        self._write_will(late)
 
     def _will_running(self) -> bool:
         return self._will.running

@@ -103,14 +103,15 @@ class Roster:
     def _watch(self, child: Child) -> None:
         self._loop.watch(child.pidfd, lambda: self._on_exit(child))
         if child.link is not None:
-            self._loop.watch(child.link.fd, lambda: self._on_words(child))
+            self._loop.watch(child.link.fd, lambda: self.listen(child))
 
     def _unwatch(self, child: Child) -> None:
         self._loop.unwatch(child.pidfd)
         if child.link is not None:
             self._loop.unwatch(child.link.fd)
 
-    def _on_words(self, child: Child) -> None:
+    def listen(self, child: Child) -> None:
+        """Take what it has said."""
         if child.link is None:
             return
         if child.hear():
