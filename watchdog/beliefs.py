@@ -23,10 +23,16 @@ class Beliefs:
         self.verdicts: Verdicts | None = None
         self.heard_at_ns = 0
 
-    def take(self, verdicts: Verdicts, now_ns: int) -> None:
-        """New words of lifecheck."""
+    def take(self, verdicts: Verdicts, now_ns: int) -> bool:
+        """New words of lifecheck; False for what it has said before newer ones, or cannot have said yet.
+
+        They count from the instant of the judgement: a repeated frame must not keep an old verdict alive.
+        """
+        if not self.heard_at_ns <= verdicts.judged_at_ns <= now_ns:
+            return False
         self.verdicts = verdicts
-        self.heard_at_ns = now_ns
+        self.heard_at_ns = verdicts.judged_at_ns
+        return True
 
     def verdict(self, node_id: int, now_ns: int) -> NodeVerdict | None:
         """The verdict on a peer, unless lifecheck has been silent for too long."""

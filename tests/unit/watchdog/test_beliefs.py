@@ -9,10 +9,12 @@ from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 NOW = 1000 * NS_PER_S
 
 
-def verdicts(up_for_ms: int = 5000, beat_at_ns: int = NOW, health: Health = Health.ALIVE) -> Verdicts:
+def verdicts(
+    up_for_ms: int = 5000, beat_at_ns: int = NOW, health: Health = Health.ALIVE, judged_at_ns: int = NOW
+) -> Verdicts:
     beat = Beat(Role.STANDBY, 3, True, Health.ALIVE, 7, up_for_ms, (1,), 10)
     peer = NodeVerdict(2, health, NOW, "heard on eth0", (PathEvidence("eth0", NOW),), beat, beat_at_ns)
-    return Verdicts(NOW, Health.ALIVE, NOW, "pid 7", (peer,), ())
+    return Verdicts(judged_at_ns, Health.ALIVE, NOW, "pid 7", (peer,), ())
 
 
 def test_without_a_word_everything_is_unknown() -> None:
@@ -40,3 +42,13 @@ def test_a_peers_start_does_not_move_with_the_jitter_of_the_network() -> None:
     assert beliefs.views(NOW).peers[0].started_at_ns == first
     beliefs.take(verdicts(up_for_ms=10, beat_at_ns=NOW + NS_PER_S), NOW)
     assert beliefs.views(NOW).peers[0].started_at_ns == NOW + NS_PER_S - 10 * NS_PER_MS
+
+
+def test_repeated_verdicts_do_not_stay_fresh_and_older_or_future_ones_do_not_count() -> None:
+    beliefs = Beliefs((2,))
+    assert beliefs.take(verdicts(), NOW)
+    assert beliefs.take(verdicts(), NOW + STALE_NS - 1)
+    assert beliefs.verdict(2, NOW + STALE_NS) is None
+    assert not beliefs.take(verdicts(judged_at_ns=NOW - 1), NOW + 1)
+    assert not beliefs.take(verdicts(judged_at_ns=NOW + 2), NOW + 1)
+    assert beliefs.take(verdicts(judged_at_ns=NOW + 1), NOW + 1)
