@@ -69,6 +69,7 @@ class Sender:
         self._started_at_ns = boottime_ns()
         self._interval_ns = settings.interval_ms * NS_PER_MS
         self._destinations: dict[int, udp.Address] = {}
+        self._peer_ids = frozenset(peer.node_id for peer in settings.peers)
         self._sessions: dict[int, frames.PeerSession] = {}
         self._content: frames.BeatContent | None = None
         self._last_round_ns = 0
@@ -97,6 +98,8 @@ class Sender:
     def _take_sessions(self, table: frames.Sessions) -> None:
         changed = False
         for session in table.peers:
+            if session.node_id not in self._peer_ids:
+                continue
             old = self._sessions.get(session.node_id)
             if session.theirs == 0 and old is not None:
                 session = replace(session, theirs=old.theirs)  # a receiver that has just started; theirs still holds
@@ -108,6 +111,9 @@ class Sender:
 
     def _take_content(self, content: frames.BeatContent) -> None:
         old = self._content.beat if self._content is not None else None
+        # Only what fits into a datagram: ids of configured nodes are short and few.
+        hears = tuple(node_id for node_id in content.beat.hears if node_id in self._peer_ids)
+        content = replace(content, beat=replace(content.beat, hears=hears))
         self._content = content
         if differs(old, content.beat):
             self._hurry()
