@@ -8,6 +8,7 @@ about leadership, and judges peers only by what `lifecheck.core` makes of the ev
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
@@ -28,6 +29,7 @@ PULSE_NS = CHECK_INTERVAL_NS  # reports and the look at the pid file share its r
 SLACK_NS = 50 * NS_PER_MS
 TROUBLE_VALID_NS = 15 * NS_PER_S
 MAX_TROUBLES = 64
+MAX_REASON = 400  # all of them have to fit into one frame
 
 
 class Reporter:
@@ -62,7 +64,7 @@ class TroubleTable:
         if not trouble.reason:
             self._entries.pop(key, None)
         elif key in self._entries or len(self._entries) < MAX_TROUBLES:
-            self._entries[key] = (now_ns, trouble)
+            self._entries[key] = (now_ns, replace(trouble, reason=trouble.reason[:MAX_REASON]))
 
     def current(self, now_ns: int) -> tuple[frames.PathTrouble, ...]:
         """Those that were repeated lately, in the order of their first appearance."""
@@ -112,11 +114,17 @@ class Lifecheck:
         self._notice_lateness(boottime_ns())
         for received in inbox.receive():
             frame, now_ns = received.frame, boottime_ns()
-            if isinstance(frame, frames.Heard):
-                event = Heartbeat(frame.node_id, frame.path, frame.received_at_ns, frame.beat)
-                self._conclude(self._judge.step(now_ns, event), now_ns)
+            if isinstance(frame, frames.HeardTogether):
+                for heard in frame.beats:
+                    self._take_heard(heard, now_ns)
+            elif isinstance(frame, frames.Heard):
+                self._take_heard(frame, now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
+
+    def _take_heard(self, heard: frames.Heard, now_ns: int) -> None:
+        event = Heartbeat(heard.node_id, heard.path, heard.received_at_ns, heard.beat)
+        self._conclude(self._judge.step(now_ns, event), now_ns)
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""

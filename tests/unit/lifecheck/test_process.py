@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pgvigil.ipc.frames import PathTrouble
+from pgvigil.ipc import frames
+from pgvigil.ipc.frames import Health, PathTrouble
 from pgvigil.lifecheck.process import MAX_TROUBLES, Reporter, TroubleTable
 
 MS = 1_000_000
@@ -48,3 +49,11 @@ def test_the_table_has_a_limit() -> None:
     for number in range(2 * MAX_TROUBLES):
         table.take("receiver", PathTrouble(0, number, 1, "x"), 0)
     assert len(table.current(0)) == MAX_TROUBLES
+
+
+def test_all_troubles_fit_into_one_frame_however_long_their_reasons_are() -> None:
+    table = TroubleTable()
+    for number in range(MAX_TROUBLES):
+        table.take("receiver", PathTrouble(0, number, 1, "x" * 8000), 0)
+    verdicts = frames.Verdicts(0, Health.ALIVE, 0, "runs", (), table.current(0))
+    assert frames.unpack(frames.pack(verdicts, "lifecheck", 1, 1)).frame == verdicts
