@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgvigil.ipc import frames
 from pgvigil.ipc.channel import ControlServer
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
+from pgvigil.ipc.codec import MAX_BIN_BYTES
 from pgvigil.watchdog.core import events
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ logger = logging.getLogger("pgvigil")
 
 REQUEST_LIFE_NS = 60 * NS_PER_S
 MAX_WAITING = 64
+MAX_TEXT = 2000
 BY_SIGNAL = 0
 
 
@@ -62,10 +64,13 @@ class Control:
                 verb(address, request)
 
     def _refuse(self, address: bytes, request: frames.Request, text: str) -> None:
-        self._server.reply(address, frames.Reply(request.request_id, True, False, text, b""))
+        self._server.reply(address, frames.Reply(request.request_id, True, False, text[:MAX_TEXT], b""))
 
     def _status(self, address: bytes, request: frames.Request) -> None:
         body = self.status_text().encode()
+        if len(body) > MAX_BIN_BYTES:
+            self._refuse(address, request, f"the status is {len(body)} bytes long, at most {MAX_BIN_BYTES} can be sent")
+            return
         self._server.reply(address, frames.Reply(request.request_id, True, True, "", body))
 
     def status_text(self) -> str:
