@@ -21,7 +21,13 @@ HIGH_WATER_MARK = 64
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 200
 COMPLAINT_INTERVAL_NS = 60 * NS_PER_S
+LOOK_AT_ALL_NS = 1 * NS_PER_S
 BATCH = 64
+
+# Plain numbers: every operation on pyzmq's enumerations costs as much as the call that it is for.
+_EVENTS, _POLLIN, _DONTWAIT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.DONTWAIT)
+# Only their owner's reading changes what their descriptor tells; nothing is ever sent on them.
+_READ_ONLY = frozenset((zmq.PULL, zmq.PAIR))
 
 Complain = Callable[[str], None]
 
@@ -29,35 +35,51 @@ Complain = Callable[[str], None]
 class ZmqPoller:
     """Sockets and descriptors for `ipc.loop.Loop`, on one epoll.
 
-    zmq_poll asks every socket and the kernel twice a round. Here each socket is asked once before sleeping (the
-    descriptor of a ZeroMQ socket tells of news only once, so nothing may be left unread over a sleep), and again only
-    if its descriptor woke us.
+    zmq_poll asks every socket and the kernel twice a round. Here a socket is asked before sleeping only if somebody
+    has used it since it was asked last (its descriptor tells of news only once, so nothing may be left unread over a
+    sleep), and when its descriptor woke us. Once a second all are asked, so that a mistake could never last.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._always: dict[int, zmq.Socket[bytes]] = {}
+        self._used: dict[int, zmq.Socket[bytes]] = {}
+        self._all_due_ns = 0
 
     def add(self, source: object) -> None:
         fd = source if isinstance(source, int) else self._descriptor(source)
         self._epoll.register(fd, select.EPOLLIN)
         if isinstance(source, zmq.Socket):
-            self._sockets[fd] = source
+            self._sockets[fd] = self._used[fd] = source
+            if source.getsockopt(zmq.TYPE) not in _READ_ONLY:
+                self._always[fd] = source
 
     def remove(self, source: object) -> None:
         fd = source if isinstance(source, int) else self._descriptor(source)
         self._epoll.unregister(fd)
-        self._sockets.pop(fd, None)
+        for sockets in (self._sockets, self._always, self._used):
+            sockets.pop(fd, None)
 
     def poll(self, timeout_ms: int) -> list[object]:
-        ready: list[object] = [socket for socket in self._sockets.values() if _readable(socket)]
-        for fd, _ in self._epoll.poll(0 if ready else timeout_ms / 1000):
+        readable = {fd: socket for fd, socket in self._doubtful().items() if _readable(socket)}
+        descriptors: list[object] = []
+        for fd, _ in self._epoll.poll(0 if readable else timeout_ms / 1000):
             socket = self._sockets.get(fd)
             if socket is None:
-                ready.append(fd)
-            elif socket not in ready and _readable(socket):
-                ready.append(socket)
-        return ready
+                descriptors.append(fd)
+            elif fd not in readable and _readable(socket):
+                readable[fd] = socket
+        self._used = readable
+        return [*readable.values(), *descriptors]
+
+    def _doubtful(self) -> dict[int, zmq.Socket[bytes]]:
+        """The sockets that may hold something although their descriptor is silent."""
+        now_ns = boottime_ns()
+        if now_ns < self._all_due_ns:
+            return self._used | self._always
+        self._all_due_ns = now_ns + LOOK_AT_ALL_NS
+        return self._sockets
 
     @staticmethod
     def _descriptor(source: object) -> int:
@@ -68,9 +90,9 @@ class ZmqPoller:
 
 
 def _readable(socket: zmq.Socket[bytes]) -> bool:
-    events = socket.getsockopt(zmq.EVENTS)
+    events = socket.getsockopt(_EVENTS)
     assert isinstance(events, int)
-    return bool(events & zmq.POLLIN)
+    return bool(events & _POLLIN)
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -125,7 +147,7 @@ class Outbox:
         """Drain `connections`; its content does not matter."""
         while self._monitor is not None:
             try:
-                self._monitor.recv_multipart(zmq.DONTWAIT)
+                self._monitor.recv_multipart(_DONTWAIT)
             except zmq.Again:
                 return
 
@@ -133,7 +155,7 @@ class Outbox:
         """False if the receiver is away or full."""
         self._sequence += 1
         try:
-            self._socket.send(frames.pack(frame, self._sender, self._sequence, boottime_ns()), zmq.DONTWAIT)
+            self._socket.send(frames.pack(frame, self._sender, self._sequence, boottime_ns()), _DONTWAIT)
         except zmq.Again:
             self.dropped += 1
             return False
@@ -180,7 +202,7 @@ class Inbox:
         """What has arrived, at most `BATCH`; the poller is level-triggered and calls again for the rest."""
         for _ in range(BATCH):
             try:
-                parts = self.socket.recv_multipart(zmq.DONTWAIT)
+                parts = self.socket.recv_multipart(_DONTWAIT)
             except zmq.Again:
                 return
             received = self._decode(parts)
@@ -213,7 +235,7 @@ class ControlServer:
         """Pairs of return address and request."""
         for _ in range(BATCH):
             try:
-                parts = self.socket.recv_multipart(zmq.DONTWAIT)
+                parts = self.socket.recv_multipart(_DONTWAIT)
             except zmq.Again:
                 return
             try:
@@ -232,7 +254,7 @@ class ControlServer:
         self._sequence += 1
         data = frames.pack(reply, "watchdog main", self._sequence, boottime_ns())
         try:
-            self.socket.send_multipart([address, data], zmq.DONTWAIT)
+            self.socket.send_multipart([address, data], _DONTWAIT)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise InvariantError(f"cannot answer a request: {error.strerror}") from None
@@ -272,7 +294,7 @@ class ControlClient:
     def _send(self, data: bytes, deadline_ns: int, timeout_ms: int) -> None:
         if not self._socket.poll(max(0, (deadline_ns - boottime_ns()) // 1_000_000), zmq.POLLOUT):
             raise CommandError(f"watchdog main does not take requests (waited {timeout_ms} ms)")
-        self._socket.send(data, zmq.DONTWAIT)
+        self._socket.send(data, _DONTWAIT)
 
     def close(self) -> None:
         """Free socket and context."""

@@ -30,9 +30,10 @@ CURVE_OVERHEAD_BYTES = 128
 CONNECT_TIMEOUT_MS = 500
 # No growing back-off: a peer that restarts must be found within 100 ms; libzmq adds up to as much again at random.
 RECONNECT_MS = 40
-HEARTBEAT_MS = 300
+# Each ping wakes four threads, and the protocol does not wait for what it finds out: it has times of its own.
+HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 900
-HEARTBEAT_TTL_MS = 1500
+HEARTBEAT_TTL_MS = 2500
 TCP_TIMEOUT_MS = 1500
 HANDSHAKE_MS = 2000
 BACKLOG = 32
