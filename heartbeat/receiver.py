@@ -11,6 +11,7 @@ import logging
 import os
 
 from pgvigil.heartbeat import udp
+from pgvigil.heartbeat.bundle import Bundle
 from pgvigil.heartbeat.packet import MAX_DATAGRAM_BYTES, Heartbeat, OtherKeyError, PacketError, Rejection, Signer
 from pgvigil.heartbeat.session import MAX_NONCE, Freshness, FreshnessTable
 from pgvigil.heartbeat.settings import HeartbeatSettings
@@ -70,6 +71,7 @@ class Receiver:
         self._last_fresh_ns = dict.fromkeys(self._peers, boottime_ns())
         self._keys = KeyWatch()
         self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
+        self._bundle = Bundle(settings.interval_ms)
         self._retry = Retry()
         self._socket: udp.PathSocket | None = None
         self._socket_due_ns = 0
@@ -137,10 +139,15 @@ class Receiver:
         self.fresh += 1
         peer = self._peers[heartbeat.sender]
         self._last_fresh_ns[peer.node_id] = now_ns
-        self._to_lifecheck.send(frames.Heard(heartbeat.sender, self._settings.path, now_ns, heartbeat.beat))
+        if self._bundle.add(frames.Heard(heartbeat.sender, self._settings.path, now_ns, heartbeat.beat)):
+            self._send_bundle()
         if self._keys.our_key(peer.label):
             logger.info("heartbeats from %s (%s) are signed with our key again", udp.plain_host(source), peer.label)
             self._troubles.resolve(peer.node_id)
+
+    def _send_bundle(self) -> None:
+        if not self._to_lifecheck.send(frames.HeardTogether(self._bundle.take())):
+            self._bundle.forget()
 
     # --- refusals ---------------------------------------------------------------------------------
 
@@ -197,9 +204,12 @@ class Receiver:
     # --- deadlines --------------------------------------------------------------------------------
 
     def wake(self) -> int | None:
-        return min(self._sessions_due_ns, self._socket_due_ns)
+        due_ns = min(self._sessions_due_ns, self._socket_due_ns)
+        return due_ns if self._bundle.due_ns is None else min(due_ns, self._bundle.due_ns)
 
     def tick(self, now_ns: int) -> None:
+        if self._bundle.due_ns is not None and now_ns >= self._bundle.due_ns:
+            self._send_bundle()
         if now_ns >= self._socket_due_ns:
             self._keep_socket(now_ns)
         if now_ns >= self._sessions_due_ns:

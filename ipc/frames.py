@@ -153,6 +153,13 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardTogether:
+    """Several of them, in the order of their arrival per node: one message instead of many."""
+
+    beats: tuple[Heard, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PathTrouble:
     """Something on a path that an operator should know: counted, with the newest reason."""
 
@@ -235,7 +242,7 @@ class Reply:
 
 Frame = (
     Ready | Alive | StopOrder | HandOverOrder | ReopenLogsOrder | ChildrenReport | ReloadDone
-    | Sessions | Heard | PathTrouble | Verdicts | BeatContent | Request | Reply
+    | Sessions | Heard | HeardTogether | PathTrouble | Verdicts | BeatContent | Request | Reply
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -254,6 +261,7 @@ KINDS: dict[int, type[Frame]] = {
     12: BeatContent,
     13: Request,
     14: Reply,
+    15: HeardTogether,
 }
 NUMBERS: dict[type[Frame], int] = {kind: number for number, kind in KINDS.items()}
 

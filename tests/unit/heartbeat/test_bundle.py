@@ -1,0 +1,101 @@
+"""What waits, what goes at once, and that nothing waits for so long that a living node could be taken for dead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgvigil.heartbeat.bundle import LONGEST_INTERVAL_MS, Bundle
+from pgvigil.ipc.frames import Beat, Health, Heard, Role
+
+MS = 1_000_000
+BEAT = Beat(Role.STANDBY, 1, True, Health.ALIVE, 1, 1000, (1, 2), 5)
+
+
+def heard(at_ms: int, node_id: int = 2, beat: Beat = BEAT) -> Heard:
+    return Heard(node_id, 0, at_ms * MS, beat)
+
+
+def settled() -> Bundle:
+    bundle = Bundle(200)
+    assert bundle.add(heard(1000))
+    bundle.take()
+    return bundle
+
+
+def test_the_first_goes_at_once() -> None:
+    bundle = Bundle(200)
+    assert bundle.add(heard(1000))
+    assert bundle.take() == (heard(1000),)
+    assert bundle.due_ns is None
+
+
+def test_one_in_time_that_says_nothing_new_waits_for_the_next() -> None:
+    bundle = settled()
+    older = replace(BEAT, up_for_ms=1200, content_age_ms=205)
+    assert not bundle.add(heard(1200, beat=older))
+    assert bundle.due_ns == 1450 * MS
+    assert bundle.add(heard(1400))
+    assert bundle.take() == (heard(1400),)
+
+
+def test_peers_go_together() -> None:
+    bundle = settled()
+    assert bundle.add(heard(1050, 3))
+    bundle.take()
+    assert not bundle.add(heard(1200))
+    assert not bundle.add(heard(1250, 3))
+    assert bundle.add(heard(1400))
+    assert bundle.take() == (heard(1400), heard(1250, 3))
+
+
+def test_news_and_late_ones_go_at_once() -> None:
+    for changed in (
+        replace(BEAT, role=Role.LEADER),
+        replace(BEAT, term=2),
+        replace(BEAT, electable=False),
+        replace(BEAT, pgpool=Health.DEAD),
+        replace(BEAT, priority=2),
+        replace(BEAT, hears=(1,)),
+    ):
+        assert settled().add(heard(1200, beat=changed))
+    assert settled().add(heard(1301))
+
+
+def test_after_a_message_that_was_lost_the_next_goes_at_once() -> None:
+    bundle = settled()
+    bundle.forget()
+    assert bundle.add(heard(1200))
+
+
+def test_slow_heartbeats_never_wait() -> None:
+    bundle = Bundle(LONGEST_INTERVAL_MS + 1)
+    assert bundle.add(heard(1000))
+    bundle.take()
+    assert bundle.add(heard(1401))
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 650)), max_size=60))
+def test_lifecheck_never_misses_a_living_node(arrivals: list[tuple[int, int]]) -> None:
+    """With the shortest dead time that is allowed, every beat is there before the one before it has run out."""
+    interval_ms, deadtime_ns = 200, 600 * MS
+    bundle, now_ms = Bundle(interval_ms), 1000
+    known: dict[int, int] = {}
+    waiting: dict[int, int] = {}
+
+    def pass_on(at_ns: int) -> None:
+        for one in bundle.take():
+            first_ns = waiting.pop(one.node_id)
+            if one.node_id in known and first_ns < known[one.node_id] + deadtime_ns:
+                assert at_ns < known[one.node_id] + deadtime_ns
+            known[one.node_id] = one.received_at_ns
+
+    for node_id, gap_ms in arrivals:
+        now_ms += gap_ms
+        if bundle.due_ns is not None and bundle.due_ns <= now_ms * MS:
+            pass_on(bundle.due_ns)
+        waiting.setdefault(node_id, now_ms * MS)
+        if bundle.add(heard(now_ms, node_id)):
+            pass_on(now_ms * MS)
