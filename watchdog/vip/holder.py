@@ -24,7 +24,7 @@ from pgvigil.watchdog.vip.netlink import Address, Addresses, AddressEvents, Host
 from pgvigil.watchdog.vip.release import remove_addresses
 from pgvigil.watchdog.vip.status import VipStatus
 
-ANSWER_TIME_NS = 20 * NS_PER_MS
+ANSWER_TIME_NS = 12 * NS_PER_MS
 FREE_FOR_NS = 1 * NS_PER_S
 ASK_AGAIN_NS = 1 * NS_PER_S
 CHECK_NS = 1 * NS_PER_S
