@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import struct
 
-from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.watchdog.vip.netlink import Address, KernelRefusal, Link
 
 ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
@@ -114,8 +114,9 @@ class Announcer:
         """When something is to be sent."""
         return self._next_ns
 
-    def send(self, link: Link, now_ns: int) -> None:
-        """Send one round and plan the next."""
+    def send(self, link: Link, now_ns: int, lease_end_ns: int) -> None:
+        """Send one round and plan the next. The clock is read before every frame (P21): a process that was stopped
+        between two of them would draw the clients away from the next holder."""
         if self._steps:
             self._next_ns = self._steps.pop(0)
         else:
@@ -123,6 +124,8 @@ class Announcer:
         if link.announces:
             for address in self._addresses:
                 for frame in announcements(address, link.mac):
+                    if boottime_ns() >= lease_end_ns:
+                        return
                     send_frame(self._socket, link.name, frame)
 
     def close(self) -> None:

@@ -351,7 +351,7 @@ class VipHolder:
             self._announcer.stop()
             self._announced = False
         else:
-            self._announcer.send(self._link, now_ns)
+            self._announcer.send(self._link, now_ns, self._lease_end_ns)
 
     def _forget_old_answer(self) -> None:
         if self._probe is Probe.FREE and self._free_until_ns is not None and boottime_ns() >= self._free_until_ns:
