@@ -97,6 +97,19 @@ def test_a_reload_of_a_broken_file_changes_nothing_and_says_why(stage: Stage, le
     assert stage.owner() == leader.number
 
 
+def test_a_reload_that_restarts_watchdog_main_of_the_leader_does_not_move_the_vip(stage: Stage, leader: Host) -> None:
+    before = stage.cluster.processes(leader, "watchdog main")
+    write_config(stage.lab, leader, {"vip": {"announce_interval_s": 30}})
+    start_ns = stage.begin()
+    answer = stage.cluster.pgvigil(leader, "reload")
+    assert answer.code == 0, answer
+    wait_until(lambda: stage.cluster.processes(leader, "watchdog main") != before, 5, "a new watchdog main")
+    seen = stage.measure(start_ns, stage.calm())
+    assert seen.light.lost == 0
+    assert seen.light.owners == (leader.number,)
+    assert seen.never_two
+
+
 def test_a_node_with_a_wrong_key_is_kept_out_and_both_sides_say_why_once(stage: Stage, leader: Host) -> None:
     stranger = stage.lab.others(leader)[0]
     stage.cluster.stop(stranger)
