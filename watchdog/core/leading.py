@@ -331,6 +331,9 @@ class Leading(Standing):
         if to == self.me:
             self.tell(wish, True, f"{self.label(self.me)} is the leader already")
             return
+        if self.witness(to):
+            self.tell(wish, False, f"refused: {self.label(to)} is a witness, which never leads")
+            return
         fit = self._successors()
         chosen = [peer.node_id for peer in fit if to in (0, peer.node_id)]
         if not chosen:
