@@ -90,8 +90,8 @@ class Lifecheck:
         self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir), self._on_watchdog)
         self._pulse_due_ns = now_ns + PULSE_NS
         self._probe: PgpoolProbe | None = None
-        self._unchecked = frames.Health.ALIVE, now_ns, "not checked"
-        if settings.pgpool_pid_file is not None and "process" in settings.methods:
+        self._unchecked = frames.Health.ALIVE, now_ns, "pgpool-II is not checked"
+        if settings.pgpool_pid_file is not None and settings.checks_pgpool:
             self._probe = PgpoolProbe(settings.pgpool_pid_file, deadtime_ns, shell.loop, self._on_pgpool, now_ns)
             self._probe.tick(now_ns)
         self.show()
@@ -99,7 +99,8 @@ class Lifecheck:
     def describe(self) -> str:
         """The title, also the summary of the sign of life."""
         alive = self._judge.count(frames.Health.ALIVE)
-        return f"lifecheck ({alive}/{len(self._labels)} peers alive, pgpool {self._pgpool()[0].value})"
+        pgpool = self._pgpool()[0].value if self._settings.checks_pgpool else "not checked"
+        return f"lifecheck ({alive}/{len(self._labels)} peers alive, pgpool {pgpool})"
 
     def show(self) -> None:
         """Bring title and summary up to date."""

@@ -25,3 +25,8 @@ class LifecheckSettings:
     deadtime_ms: int
     pgpool_pid_file: str | None
     run_dir: str
+
+    @property
+    def checks_pgpool(self) -> bool:
+        """Whether anything looks at the local pgpool-II; else it is taken to be alive, and shown as not checked."""
+        return self.pgpool_pid_file is not None and "process" in self.methods

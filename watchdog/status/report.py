@@ -150,10 +150,15 @@ class Report:
             "evidence": views.evidence,
             "since_ms": (now_ns - main.started_at_ns) // NS_PER_MS,
             "age_ms": 0,
-            "pgpool": views.pgpool.value,
+            "pgpool": self._pgpool_word(views.pgpool, main.settings.lifecheck.checks_pgpool),
             "electable": core.named and views.pgpool is Health.ALIVE and core.unfit_reason() is None,
             "paths": [],
         }
+
+    @staticmethod
+    def _pgpool_word(health: Health, checked: bool) -> str:
+        """What counts as alive only because nobody looks is not called alive."""
+        return health.value if checked or health is not Health.ALIVE else "not checked"
 
     def _peer(self, verdict: NodeVerdict | None, node: NodeSettings, now_ns: int) -> dict[str, object]:
         unknown: dict[str, object] = {
@@ -188,5 +193,7 @@ class Report:
         known["age_ms"] = (now_ns - verdict.beat_at_ns) // NS_PER_MS + beat.content_age_ms
         if verdict.health is not Health.ALIVE:
             return {**unknown, **known}
-        known.update(role=beat.role.value, term=beat.term, pgpool=beat.pgpool.value, electable=beat.electable)
+        known.update(role=beat.role.value, term=beat.term, electable=beat.electable)
+        # The methods are the same on all nodes; whether a witness has a pgpool-II is its own affair.
+        known.update(pgpool=self._pgpool_word(beat.pgpool, "process" in self._main.settings.lifecheck.methods))
         return {**unknown, **known}
