@@ -63,6 +63,7 @@ class VipHolder:
         self._wanted = Wanted.DOWN
         self._lease_end_ns = 0
         self._hosts: list[HostAddress] = []
+        self._blind = False  # the kernel did not tell which addresses there are
         self._link: Link | None = None
         self._announced = False
         self._on_down: list[Callable[[], None]] = []
@@ -182,8 +183,10 @@ class VipHolder:
         return self._driver.present(self._hosts, self._link)
 
     def _look(self) -> None:
+        self._blind = bool(self._addresses)
         try:
             self._hosts = self._netlink.dump()
+            self._blind = False
             had_carrier = self._link is not None and self._link.running
             self._link = self._netlink.link(self._settings.interface)
             if self._link.running and not had_carrier:
@@ -301,9 +304,14 @@ class VipHolder:
                 self._fail(str(error))
         self._look()
 
+    def _may_be_there(self) -> bool:
+        """Whether an address may be anywhere on this host: what counts where no gate is known to be closed."""
+        anywhere = any(host.address in self._addresses for host in self._hosts)
+        return self._blind or anywhere or any(self._present()) or self._driver.traces
+
     def _remove_without_gate(self) -> None:
         self._look()
-        if any(self._present()) or self._driver.traces:
+        if self._may_be_there():
             self._driver.cancel()
             self._driver.remove(self._hosts)
             self._look()
@@ -326,9 +334,10 @@ class VipHolder:
             return
         if self._driver.failure:
             self._note_failure()
-        closed = self._keeper.state(boottime_ns()) is GateState.CLOSED
-        there = any(self._present()) or self._driver.traces
-        if there and not (closed and self._driver.failure):
+        if self._keeper.state(boottime_ns()) is GateState.CLOSED:
+            if (any(self._present()) or self._driver.traces) and not self._driver.failure:
+                return
+        elif self._may_be_there():
             return
         waiting, self._on_down = self._on_down, []
         for call in waiting:
