@@ -10,6 +10,7 @@ A driver decides nothing about leases and gates.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 from collections.abc import Callable
@@ -34,8 +35,9 @@ COMMAND_RETRY_NS = 5 * NS_PER_S
 _log = logging.getLogger("pgvigil")
 
 
+@functools.cache
 def ip(vip: VipAddress) -> Address:
-    """The address proper."""
+    """The address proper; made once, it is compared a hundred times a second."""
     return ipaddress.ip_address(vip.address)
 
 
