@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from setproctitle import setproctitle
 
+from pgvigil.heartbeat.sender import differs
 from pgvigil.ipc import endpoints, frames, log
 from pgvigil.ipc.channel import ControlServer, Inbox, Outbox, ZmqPoller, new_context
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns, kernel_boot_id
@@ -191,10 +192,9 @@ class Main:
                 self._carrier.carry(effects)
         finally:
             self._stepping = False
-        if self._role_changed():
-            if self.core.state is State.ASKING:
-                self.vip.ask_ahead()
-            self.say_beat(boottime_ns())
+        if self._role_changed() and self.core.state is State.ASKING:
+            self.vip.ask_ahead()
+        self._say_news(boottime_ns())
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:
         self.dispatch(events.Arrived(sender, record_id, message))
@@ -327,6 +327,11 @@ class Main:
     def _role_changed(self) -> bool:
         said = self._said
         return said is None or said.role is not self.role() or said.term != self.core.record.term
+
+    def _say_news(self, now_ns: int) -> None:
+        """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
+        if differs(self._said, self._beat(now_ns)):
+            self.say_beat(now_ns)
 
     def say_beat(self, now_ns: int) -> None:
         """Tell the senders what to put into the next heartbeats."""
