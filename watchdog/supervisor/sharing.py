@@ -14,6 +14,7 @@ import gc
 from pgvigil.heartbeat.packet import Heartbeat
 from pgvigil.ipc import codec, frames
 from pgvigil.watchdog.core import messages, record
+from pgvigil.watchdog.supervisor.rehearsal import rehearse
 from pgvigil.watchdog.transport import envelope
 
 # Objects/obmalloc.c of CPython 3.10 and newer: blocks of one size lie in pools of 16 KiB behind a header.
@@ -36,6 +37,7 @@ def freeze() -> None:
 
     codec.prepare((*frames.KINDS.values(), frames.Envelope))
     codec.prepare((*messages.KINDS.values(), envelope.Envelope, record.Record, Heartbeat))
+    rehearse()
     gc.collect()
     fill_holes()
     gc.freeze()

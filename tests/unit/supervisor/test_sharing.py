@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from pgvigil.ipc import codec, frames
 from pgvigil.watchdog.core.record import Record
-from pgvigil.watchdog.supervisor import sharing
+from pgvigil.watchdog.supervisor import rehearsal, sharing
 
 
 def test_filling_is_limited_for_every_allocator() -> None:
@@ -18,3 +22,10 @@ def test_the_codec_is_ready_for_every_frame_and_the_record() -> None:
         assert kind in codec._READERS
         assert kind in codec._WRITERS
     assert tuple in codec._WRITERS
+
+
+def test_a_rehearsal_leaves_no_descriptor_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    before = os.listdir("/proc/self/fd")
+    rehearsal.rehearse()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert capfd.readouterr() == ("", "")
