@@ -155,8 +155,8 @@ class Following(Base):
 
     def _refusal(self, sender: int, record_id: int, message: PreVote | Vote) -> str | None:
         """Why this node will not vote for a candidate, or None (P5, P11, P14, P18)."""
-        if not self.named:
-            return "it is no voter"
+        if not self.named and (self.document is None or message.stamp <= self.record.stamp):
+            return "it is no voter"  # a newer document may name it: the candidate counts by that one
         if self.now_ns < self.restart_wait_until_ns:  # P14: promises of the last life may still run
             return f"it waits {(self.restart_wait_until_ns - self.now_ns) // NS_PER_MS} ms after its restart"
         promise = self.promise

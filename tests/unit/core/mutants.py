@@ -532,7 +532,13 @@ MUTANTS = (
         "return () if self.document is None else tuple(voter.node_id for voter in self.document.voters)",
         "return tuple(node.node_id for node in self.settings.nodes)",
     ),
-    _m("p18_a_node_that_is_not_named_only_follows", "following", "if not self.named:", "if False:"),
+    _m("p18_a_node_that_is_not_named_only_follows", "following", "if not self.named and (", "if False and ("),
+    _m(
+        "p18_whoever_a_newer_document_may_name_votes_for_it",
+        "following",
+        "self.document is None or message.stamp <= self.record.stamp",
+        "True",
+    ),
     _m(
         "p18_one_change_of_the_voters_at_a_time",
         "leading",

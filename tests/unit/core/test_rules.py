@@ -620,12 +620,23 @@ def test_p18_voters_come_from_the_document() -> None:
 def test_p18_a_node_that_is_not_named_only_follows() -> None:
     bench = Bench(me=3, record=known_record(3, record_id=999))
     bench.start()
-    assert refusals(bench.hear(1, 1, vote(9))) == ["it is no voter"]
+    assert refusals(bench.hear(1, 1, vote(9, Stamp(1, 1)))) == ["it is no voter"]
     assert sent(bench.wait_until(3000), PreVote) == []
     assert len(sent(bench.hear(3001, 2, renew(term=3)), Ack)) == 1
     bound = replace(document(Stamp(3, 2)), voters=(Voter(1, 101), Voter(2, 102), Voter(3, 999)))
     bench.hear(3002, 2, renew(term=3, sequence=2, doc=bound))
     assert bench.core.state is State.STANDBY
+
+
+def test_p18_whoever_a_newer_document_may_name_votes_for_it() -> None:
+    """Else a cluster of one that adds a second voter and stops before that one has heard of it never leads again."""
+    bench = Bench(me=2, size=2, record=known_record(2, document=document(voters=(1,))))
+    bench.start()
+    assert len(sent(bench.hear(1, 1, pre_vote(9, Stamp(1, 2))), Granted)) == 1
+    assert order(bench.hear(2, 1, vote(9, Stamp(1, 2)))) == ["Persist", "Granted"]
+    blank = Bench(me=2, size=2, record=blank_record("c", 2, 102))
+    blank.start()
+    assert refusals(blank.hear(1, 1, vote(9, Stamp(1, 2)))) == ["it is no voter"]
 
 
 def test_p18_one_change_of_the_voters_at_a_time() -> None:
