@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -156,7 +155,7 @@ def test_a_node_with_a_wrong_key_is_kept_out_and_both_sides_say_why_once(cluster
             for member in (leader, other):
                 member.wait_since(marks[member], f"{stranger.label}.*({WRONG_KEY})|({WRONG_KEY}).*{stranger.label}")
                 stranger.wait_since(marks[stranger], f"{member.label}.*({WRONG_KEY})")
-            for _ in observe(5):
+            for _ in observe(4):
                 assert stranger.status().get("leader_id") is None
             for member in (leader, other):
                 _says_once(member, marks[member], (stranger,))
@@ -229,10 +228,8 @@ def test_a_witness_votes_and_never_leads(make_cluster: MakeCluster) -> None:
     standby.wait_status("its lead", lambda status: status["state"] == "leader", 4)
     mark = witness.mark()
     standby.end()
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
+    for _ in observe(2):
         assert witness.status()["state"] == "witness"
-        time.sleep(0.05)
     assert "asks for pre-votes" not in witness.since(mark)
     assert witness.status()["leader_id"] is None
     cluster.start(leader.node_id)
