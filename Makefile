@@ -25,7 +25,8 @@ setup: $(STAMP)  ## the virtual environment, from the locked versions
 test: packages setup  ## everything: style, types, unit, live and lab tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not live and not lab"
-	$(BIN)/pytest -m "live or lab"
+	$(BIN)/pytest -m live
+	$(BIN)/pytest -m lab
 
 unit: setup      ## unit, property and scenario tests only; needs neither root nor packages
 	$(BIN)/pytest -n 2 -m "not live and not lab"

@@ -30,10 +30,16 @@ REPOSITORY = Path(__file__).parents[2]
 REAL = (sys.executable, "-P", "-m", "pgvigil.watchdog.cli")
 
 
+_spared: set[psutil.Process] = set()
+"""What ran below this process before the test began: a lab of the same session, say. Not the test's to end."""
+
+
 def become_subreaper() -> None:
-    """Orphans of this process's descendants become its children (prctl(2))."""
+    """Orphans of this process's descendants become its children (prctl(2)); what runs already is spared from now on."""
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+    _spared.clear()
+    _spared.update(psutil.Process().children())
 
 
 def wait_for(what: str, condition: Callable[[], T | None], limit_s: float = 10.0) -> T:
@@ -48,12 +54,15 @@ def wait_for(what: str, condition: Callable[[], T | None], limit_s: float = 10.0
 
 
 def descendants() -> list[psutil.Process]:
-    """All living processes below this one; zombies that were inherited are collected on the way."""
+    """All living processes below this one, but for those that are spared and what is below them."""
     found = []
-    for process in psutil.Process().children(recursive=True):
+    waiting = [child for child in psutil.Process().children() if child not in _spared]
+    while waiting:
+        process = waiting.pop()
         try:
             if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
+            waiting.extend(process.children())
         except psutil.NoSuchProcess:
             continue
     return found
@@ -216,5 +225,5 @@ def sweep() -> list[str]:
 def reap_orphans(own: set[int]) -> None:
     """Collect inherited zombies, but not the children that `subprocess` waits for."""
     for child in psutil.Process().children():
-        if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
+        if child.pid not in own and child not in _spared and child.status() == psutil.STATUS_ZOMBIE:
             os.waitpid(child.pid, os.WNOHANG)
