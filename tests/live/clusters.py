@@ -102,7 +102,7 @@ class Member(Node):
 
     def everything(self) -> list[psutil.Process]:
         """All living processes of this node, also those without a supervisor: they hold its log open."""
-        return [process for process in nodes.descendants() if _holds(process, self.folder)]
+        return [process for process in nodes.descendants(spared=True) if _holds(process, self.folder)]
 
     def mark(self) -> int:
         """The present end of the log, for `since`."""

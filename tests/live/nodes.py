@@ -53,10 +53,10 @@ def wait_for(what: str, condition: Callable[[], T | None], limit_s: float = 10.0
         time.sleep(0.01)
 
 
-def descendants() -> list[psutil.Process]:
-    """All living processes below this one, but for those that are spared and what is below them."""
+def descendants(spared: bool = False) -> list[psutil.Process]:
+    """All living processes below this one; without `spared`, not those that ran before and what is below them."""
     found = []
-    waiting = [child for child in psutil.Process().children() if child not in _spared]
+    waiting = [child for child in psutil.Process().children() if spared or child not in _spared]
     while waiting:
         process = waiting.pop()
         try:
