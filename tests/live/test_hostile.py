@@ -11,7 +11,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 import psutil
@@ -252,14 +252,15 @@ def test_garbage_to_the_heartbeat_port(cluster: Cluster) -> None:
 def test_garbage_to_the_port_of_the_transport(cluster: Cluster) -> None:
     leader = cluster.leader()
     with unharmed(cluster, leader):
-        held = []
-        for number in range(60):
-            one = socket.create_connection((leader.address, leader.port), 2, ("127.0.0.78", 0))
-            one.sendall(os.urandom(number * 50) if number % 2 else b"\xff" + b"\0" * 8 + b"\x7f\x03\0CURVE" + bytes(60))
-            held.append(one)
-        leader.wait_log(r"WARNING dropped \d+ connections of unknown hosts; the newest: 127.0.0.78 does not speak")
-        for one in held:
-            one.close()
+        with ExitStack() as held:
+            for number in range(60):
+                one = held.enter_context(socket.create_connection((leader.address, leader.port), 10, ("127.0.0.78", 0)))
+                garbage = (
+                    os.urandom(number * 50) if number % 2 else b"\xff" + b"\0" * 8 + b"\x7f\x03\0CURVE" + bytes(60)
+                )
+                with suppress(ConnectionError):  # the node may hang up before the last byte
+                    one.sendall(garbage)
+            leader.wait_log(r"WARNING dropped \d+ connections of unknown hosts; the newest: 127.0.0.78 does not speak")
         _knock_with_other_keys(leader)
 
 
