@@ -15,7 +15,7 @@ from pgvigil.watchdog.demo import run as commands
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-DEMO = (sys.executable, "-m", "pgvigil.watchdog.demo.demo")
+DEMO = (sys.executable, "-m", "pgvigil.watchdog.demo.demo", "--slack-ms", "2000")
 
 
 def _left_by(pid: int) -> list[str]:
