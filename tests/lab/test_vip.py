@@ -105,7 +105,7 @@ def test_a_stopped_process_answers_until_the_end_of_its_lease_and_not_after(cabl
         asked = len(questions.asked[kind])
         print(f"{kind}: {len(answered)} of {asked} answered, the last was sent {late_ms:.1f} ms after the end")
         assert late_ms <= 1, f"{kind} was answered {late_ms} ms after the end of the lease"
-        assert late_ms > -40, f"{kind} was answered until {late_ms} ms before the end only"
+        assert late_ms > -200, f"{kind} was answered until {late_ms} ms before the end only"
         assert max(questions.asked[kind]) > end_ns + 150 * NS_PER_MS
 
 
