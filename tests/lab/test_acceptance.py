@@ -1,7 +1,7 @@
 """Every row of the acceptance table, once: who answers, what moves, and that the service comes back.
 
-Speed is judged by `make acceptance` on a quiet machine, ten times a row; here the limits have slack, because test runs share
-their machine. Whether two nodes answer, and whether the VIP moves when it must not, has none.
+Speed is judged by `make acceptance` on a quiet machine, ten times a row. Here the limits have slack, because a test
+run shares its machine. Whether two nodes answer, and whether the VIP moves when it must not, has none.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pgvigil.watchdog.demo.responder import PORT
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
-TOLERANCE_MS = 60
+TOLERANCE_MS = 150
 """For a machine with two busy cores; what is measured is several times longer."""
 
 
