@@ -109,7 +109,6 @@ class CommandSettings:
     """[commands]; None where nothing is configured."""
 
     escalation: UserCommand | None
-    de_escalation: UserCommand | None
 
 
 @dataclass(frozen=True, slots=True)

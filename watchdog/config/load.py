@@ -143,7 +143,7 @@ class _Assembly:
             heartbeats=self._heartbeats(cluster, process, own, peers),
             lifecheck=self._lifecheck(process, own, peers),
             vip=self._vip(),
-            commands=CommandSettings(self._command("escalation"), self._command("de_escalation")),
+            commands=CommandSettings(self._command("escalation")),
             process=process,
         )
 

@@ -126,8 +126,8 @@ COMMAND_ENTRY = (
     Key("policy", kinds.choice("once", "retry"), "once", "Whether the next leader runs it again if in doubt."),
 )
 
-COMMAND_NAMES = ("escalation", "de_escalation")
-LATER_COMMANDS = ("failover", "failback", "follow_primary")
+COMMAND_NAMES = ("escalation",)
+LATER_COMMANDS = ("de_escalation", "failover", "failback", "follow_primary")
 
 PROCESS = (
     Key("run_dir", kinds.absolute_path("expected an absolute path"), "/run/pgvigil", "Sockets and pid file; 0700."),

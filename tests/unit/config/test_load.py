@@ -81,7 +81,13 @@ def test_commands_carry_their_defaults() -> None:
     commands = settings_of(GOOD + '[commands]\nescalation = { run = "true" }\n').commands
     assert commands.escalation is not None
     assert (commands.escalation.timeout_s, commands.escalation.policy) == (30, "once")
-    assert commands.de_escalation is None
+
+
+@pytest.mark.parametrize("name", ["de_escalation", "failover", "failback", "follow_primary"])
+def test_a_command_of_a_later_version_is_refused_instead_of_ignored(name: str) -> None:
+    found = mistakes(GOOD + f'[commands]\n{name} = {{ run = "true" }}\n')
+    assert len(found) == 1
+    assert f"[commands.{name}]" in found[0] and "not in this version" in found[0]
 
 
 def test_the_command_driver_fills_interface_and_prefix_into_the_defaults(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ SETTINGS = Settings(
     heartbeats=(BEAT,),
     lifecheck=LifecheckSettings(1, (), ("eth0",), ("heartbeat",), 200, 1000, None, "/run/pgvigil"),
     vip=VipSettings((VipAddress("10.0.0.100", 24),), "eth0", "netlink", "", "", "", 60, 5),
-    commands=CommandSettings(None, None),
+    commands=CommandSettings(None),
     process=ProcessSettings("/run/pgvigil", "/var/lib/pgvigil", "stderr", "info", 4000),
 )
 

@@ -59,7 +59,7 @@ def settings(node_id: int, nodes: int, port: int, paths: int = 1, key: bytes = K
         (),
         LifecheckSettings(node_id, (), ("lo",), (), 200, 1000, None, "/nonexistent"),
         VipSettings((), "lo", "netlink", "", "", "", 10, 5),
-        CommandSettings(None, None),
+        CommandSettings(None),
         ProcessSettings("/nonexistent", "/nonexistent", "stderr", "info", 5000),
     )
 

@@ -105,7 +105,7 @@ def test_no_command_starts_while_the_node_hands_over(alone: Settings, monkeypatc
     command = UserCommand("/bin/true", 5, "once")
     ours, theirs = make_pair()
     made = process.Main(
-        replace(alone, commands=CommandSettings(command, None)), Link(theirs, "watchdog main", lambda _: None)
+        replace(alone, commands=CommandSettings(command)), Link(theirs, "watchdog main", lambda _: None)
     )
     made.start(1_000_000_000)
     monkeypatch.setattr(made.core, "lease_held_at", lambda _: True)
