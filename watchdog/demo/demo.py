@@ -163,12 +163,12 @@ def guide(stage: Stage) -> str:
 def hold(stage: Stage, screen: Screen) -> None:
     """Leave everything running until Enter, or a signal where there is no terminal."""
     typed = sys.stdin is not None and sys.stdin.isatty()
-    screen.say(
-        "everything goes on running; " + ("press Enter to end it" if typed else "send SIGINT or SIGTERM to end it")
-    )
-    screen.block(guide(stage))
+    end = "press Enter to end it" if typed else "send SIGINT or SIGTERM to end it"
     with _signals_as_interrupt():
         try:
+            # Whoever reads the guide may send the signal at once.
+            screen.say(f"everything goes on running; {end}")
+            screen.block(guide(stage))
             if typed:
                 select.select([sys.stdin], [], [])
             else:
