@@ -19,6 +19,7 @@ from pgvigil.watchdog.supervisor import birth, exits, policy
 from pgvigil.watchdog.supervisor.children import ChildSpec
 
 COMPLAINT_INTERVAL_NS = 60 * NS_PER_S
+HEARD_AT_ONCE = 8  # times what a link hands out; a child that talks without end must not keep the supervisor
 FAILED = "failed: "
 MAX_REASON = 1000
 
@@ -83,22 +84,28 @@ class Child:
         self.state, self.summary, self.reason = "starting", "", ""
 
     def hear(self) -> bool:
-        """Take what it sent; True if it has just become ready."""
-        became_ready = False
-        if self.link is None:
-            return False
-        for received in self.link.receive():
-            frame = received.frame
-            self.life_ns = boottime_ns()
-            if isinstance(frame, frames.Ready):
-                became_ready = became_ready or self.ready_ns is None
-                self.ready_ns = self.ready_ns or self.life_ns
-                self.state = "stopping" if self.state == "stopping" else "running"
-            elif isinstance(frame, frames.Alive):
-                self._heed(frame.summary)
-            else:
-                self._complain(f"{type(frame).__name__} is nothing that a child may send")
-        return became_ready
+        """Take what it sent; True if it has just become ready.
+
+        A sign of life counts from its sending: it may have waited in the link for the supervisor's next round.
+        """
+        was_ready = self.ready_ns is not None
+        for _ in range(HEARD_AT_ONCE):
+            if self.link is None or not (arrived := self.link.receive()):
+                break
+            for received in arrived:
+                self._take(received, boottime_ns())
+        return self.ready_ns is not None and not was_ready
+
+    def _take(self, received: frames.Received, now_ns: int) -> None:
+        frame = received.frame
+        self.life_ns = max(self.life_ns, min(received.sent_at_ns, now_ns))
+        if isinstance(frame, frames.Alive):
+            self._heed(frame.summary)
+        elif isinstance(frame, frames.Ready):
+            self.ready_ns = self.ready_ns or now_ns
+            self.state = "stopping" if self.state == "stopping" else "running"
+        else:
+            self._complain(f"{type(frame).__name__} is nothing that a child may send")
 
     def _heed(self, summary: str) -> None:
         if summary.startswith(FAILED):

@@ -72,6 +72,7 @@ class Supervisor:
         self._news_for_main: frames.ReloadDone | None = None
         self._pid_file_complained = False
         self._status = ""
+        self._title = ""
         self.exit_code = exits.CLEAN
         self.reason = ""
 
@@ -109,6 +110,7 @@ class Supervisor:
         """Reconcile what is with what should be."""
         self._doubt(now_ns)
         for child in self._roster:
+            self._roster.listen(child)
             self._check(child, now_ns)
         will_wake = self._will.wake()
         if will_wake is not None and will_wake <= now_ns:
@@ -362,9 +364,11 @@ class Supervisor:
         self._report_ns = now_ns + REPORT_INTERVAL_NS
         alive = sum(child.alive for child in self._roster) + 1
         nodes = len(self.settings.nodes)
-        birth.set_title(f"supervisor ({nodes} node{'s' * (nodes != 1)}, {alive} process{'es' * (alive != 1)})")
-        rows = (child.info() for child in self._roster)
-        self._roster.main.order(frames.ChildrenReport((self._own_row(), *rows)))
+        title = f"supervisor ({nodes} node{'s' * (nodes != 1)}, {alive} process{'es' * (alive != 1)})"
+        if title != self._title:
+            self._title = title
+            birth.set_title(title)
+        self._roster.tell_main(self._own_row(), now_ns)
         status = self._status_line()
         if status != self._status and self._started and self._stopping is None:
             self._status = status

@@ -10,12 +10,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from pgvigil.ipc import log
-from pgvigil.ipc.clock import boottime_ns
+from pgvigil.ipc import frames, log
+from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.supervisor import reload
 from pgvigil.watchdog.supervisor.child import Child
 from pgvigil.watchdog.supervisor.children import WATCHDOG_MAIN, ChildSpec
+
+REPEAT_INTERVAL_NS = 10 * NS_PER_S
 
 _log = logging.getLogger(log.LOGGER)
 
@@ -47,6 +49,8 @@ class Roster:
         self._owner = owner
         self._lock_fd = lock_fd
         self._in_child = in_child
+        self._told: frames.ChildrenReport | None = None
+        self._tell_ns = 0
         self.by_name: dict[str, Child] = {}
 
     def __iter__(self) -> Iterator[Child]:
@@ -98,6 +102,14 @@ class Roster:
         self._owner.on_killed(child)
         self._owner.on_change()
 
+    def tell_main(self, own: frames.ProcessInfo, now_ns: int) -> None:
+        """The table of processes: at once what has changed, else now and then, for each frame wakes watchdog main."""
+        report = frames.ChildrenReport((own, *(child.info() for child in self)))
+        if report == self._told and now_ns < self._tell_ns:
+            return
+        if self.main.order(report):
+            self._told, self._tell_ns = report, now_ns + REPEAT_INTERVAL_NS
+
     # --- what happens to children -----------------------------------------------------------------------
 
     def _watch(self, child: Child) -> None:
@@ -111,14 +123,18 @@ class Roster:
             self._loop.unwatch(child.link.fd)
 
     def listen(self, child: Child) -> None:
-        """Take what it has said."""
+        """Take what it has said.
+
+        A child that is ready only gives signs of life: they wait for the supervisor's next round instead of waking it
+        one by one. Its end shows at the pidfd.
+        """
         if child.link is None:
             return
         if child.hear():
             _log.info("%s is ready", child.spec.name)
             self._owner.on_ready(child)
             self._owner.on_change()
-        if child.link.closed:
+        if child.link.closed or child.ready:
             self._loop.unwatch(child.link.fd)
 
     def _on_exit(self, child: Child) -> None:
