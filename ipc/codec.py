@@ -125,16 +125,24 @@ def _make_writer(kind: Any) -> Writer:
 def _dataclass_writer(kind: Any) -> Writer:
     names = [field.name for field in dataclasses.fields(kind)]
     hints = typing.get_type_hints(kind)
-    plain = all(hints[name] in _SCALARS for name in names)
     if not names:
         return lambda value: []
     if len(names) == 1:
         get_one = attrgetter(names[0])
         return lambda value: [_writer(type(field := get_one(value)))(field)]
     get = attrgetter(*names)
-    if plain:
+    others = [place for place, name in enumerate(names) if hints[name] not in _SCALARS]
+    if not others:
         return get
-    return lambda value: [field if type(field) in _SCALARS else _writer(type(field))(field) for field in get(value)]
+
+    def write_dataclass(value: Any) -> object:
+        fields = list(get(value))
+        for place in others:
+            field = fields[place]
+            fields[place] = _writer(type(field))(field)
+        return fields
+
+    return write_dataclass
 
 
 # --- reading ------------------------------------------------------------------------------------------
