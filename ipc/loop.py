@@ -2,7 +2,7 @@
 
 A process is a set of *participants*. Each says when it wants to be woken (`wake`) and is called when
 that instant has passed (`tick`); descriptors call back when they are readable. `wake` is asked again
-after every round, because any callback may have moved a deadline: forgetting that once gave two holders
+after whatever happened, because any callback may have moved a deadline: forgetting that once gave two holders
 of a virtual IP for more than a second. Signals are queued by the kernel's wake-up pipe and handled in the
 loop, never in a handler. The loop refuses to sleep without a bound and never blocks for more than `MAX_SLEEP_NS`.
 
@@ -25,6 +25,7 @@ CLOCK_BOOTTIME = 7
 TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 TFD_TIMER_ABSTIME = 1
 MAX_SLEEP_NS = 5 * NS_PER_S
+NEVER = 1 << 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -161,25 +162,37 @@ class Loop:
     def run(self) -> None:
         """Rounds until `stop`: wait, call back what is readable, tick what is due."""
         self._stopping = False
+        nearest_ns = None
         while not self._stopping:
-            self.run_once()
+            nearest_ns = self._round(MAX_SLEEP_NS, nearest_ns)
 
     def run_once(self, limit_ns: int = MAX_SLEEP_NS) -> None:
         """One round that sleeps at most `limit_ns`."""
-        self._timer.arm(self._next_deadline(boottime_ns() + limit_ns))
+        self._round(limit_ns, None)
+
+    def _round(self, limit_ns: int, nearest_ns: int | None) -> int | None:
+        """One round. `nearest_ns` and the answer: the nearest deadline, if nothing happened since all were asked."""
+        if nearest_ns is None:
+            nearest_ns = min((at for item in self._participants if (at := item.wake()) is not None), default=NEVER)
+        self._timer.arm(min(boottime_ns() + limit_ns, nearest_ns))
         for source in self._poller.poll((limit_ns // 1_000_000) + 1):
             callback = self._callbacks.get(source)
             if callback is not None:
                 callback()
+        return self._tick_all()
+
+    def _tick_all(self) -> int | None:
+        nearest_ns, ticked = NEVER, False
         for participant in tuple(self._participants):
             now_ns = boottime_ns()
             at_ns = participant.wake()
-            if at_ns is not None and at_ns - getattr(participant, "slack_ns", 0) <= now_ns:
+            if at_ns is None:
+                continue
+            if at_ns - getattr(participant, "slack_ns", 0) <= now_ns:
                 participant.tick(now_ns)
-
-    def _next_deadline(self, latest_ns: int) -> int:
-        due = [at for participant in self._participants if (at := participant.wake()) is not None]
-        return min([latest_ns, *due])
+                ticked = True
+            nearest_ns = min(nearest_ns, at_ns)
+        return None if ticked else nearest_ns  # a tick may have moved the deadline of one who was asked before
 
     def close(self) -> None:
         """Give the loop's own descriptors back (tests, and the parent's loop in a fresh child)."""

@@ -100,6 +100,7 @@ class Main:
         self._title = ""
         self._said: frames.Beat | None = None
         self._said_at_ns = 0
+        self._basis: object = None
         self._unsaid: list[Outbox] = []
         self._due_ns = 0
         # The lock comes first: another living watchdog main's address and tables are not touched.
@@ -169,8 +170,8 @@ class Main:
         self._context.destroy(linger=0)
 
     def wake(self) -> int | None:
-        """The core's next deadline."""
-        return self.core.wake()
+        """The core's next deadline; it changes by a step only."""
+        return self.core.expected_wake_ns
 
     def tick(self, now_ns: int) -> None:
         """The core's deadline has passed."""
@@ -192,7 +193,7 @@ class Main:
                 self._carrier.carry(effects)
         finally:
             self._stepping = False
-        if self._role_changed() and self.core.state is State.ASKING:
+        if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._say_news(boottime_ns())
 
@@ -314,12 +315,7 @@ class Main:
 
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
-        electable = (
-            core.named
-            and core.stopping is None
-            and core.unfit_reason() is None
-            and now_ns >= max(core.restart_wait_until_ns, core.no_stand_until_ns)
-        )
+        electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
         hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
         return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0)
@@ -330,8 +326,17 @@ class Main:
 
     def _say_news(self, now_ns: int) -> None:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
+        core = self.core
+        # All that a beat is made of; few steps change any of it.
+        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns))
+        if basis == self._basis:
+            return
+        self._basis = basis
         if differs(self._said, self._beat(now_ns)):
             self.say_beat(now_ns)
+
+    def _may_stand(self, now_ns: int) -> bool:
+        return now_ns >= max(self.core.restart_wait_until_ns, self.core.no_stand_until_ns)
 
     def say_beat(self, now_ns: int) -> None:
         """Tell the senders what to put into the next heartbeats."""

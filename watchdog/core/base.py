@@ -127,6 +127,9 @@ class Base(ABC):
         self.successor_until_ns = 0
         # the leader
         self.lease: Lease | None = None
+        self._witnesses = frozenset(node.node_id for node in settings.nodes if node.witness)
+        self._voters_of: Document | None = None
+        self._voter_ids: tuple[int, ...] = ()
         self.stored: dict[int, tuple[int, Stamp]] = {}  # by node: its record's id, and the stamp it has stored
         self.committed_stamp: Stamp | None = None
         self.hand_over: HandOver | None = None
@@ -204,7 +207,11 @@ class Base(ABC):
     @property
     def voter_ids(self) -> tuple[int, ...]:
         """P18: voters come from the newest stored document, never from the file."""
-        return () if self.document is None else tuple(voter.node_id for voter in self.document.voters)
+        document = self.record.document
+        if document is not self._voters_of:  # a document is never changed, only replaced
+            self._voters_of = document
+            self._voter_ids = () if document is None else tuple(voter.node_id for voter in document.voters)
+        return self._voter_ids
 
     @property
     def quorum(self) -> int:
@@ -227,7 +234,7 @@ class Base(ABC):
 
     def witness(self, node_id: int) -> bool:
         """Whether the node votes but never leads."""
-        return any(node.witness for node in self.settings.nodes if node.node_id == node_id)
+        return node_id in self._witnesses
 
     def is_voter(self, node_id: int, record_id: int) -> bool:
         """P18: a voter is known by its id and by its record."""

@@ -184,12 +184,14 @@ class Leading(Standing):
         document = self.document
         if document is None or self.lease is None or document.stamp.term != self.lease.term:
             return
+        if self.committed_stamp == document.stamp:
+            return
         having = {
             node
             for node, (record_id, stamp) in self.stored.items()
             if stamp == document.stamp and self.is_voter(node, record_id)  # P18: a lost record counts for nothing
         } | {self.me}
-        if self.committed_stamp == document.stamp or tally(self.voter_ids, having, ()) is not Tally.WON:
+        if tally(self.voter_ids, having, ()) is not Tally.WON:
             return
         self.committed_stamp = document.stamp
         if self.change_request is not None and self.change_request[1] <= document.stamp:
@@ -390,7 +392,7 @@ class Leading(Standing):
         reason = None
         if self.views.pgpool is Health.DEAD or not self.fence.can_hold:
             reason = self.unfit_reason()
-        fit = self._successors()
+        fit = self._successors() if reason is not None or self.settings.preempt else []
         if reason is not None and fit:
             self.warned.discard("unfit")
             self.begin_hand_over(HandOver(reason, fit[0].node_id, 0, None, self.me, stop=False))

@@ -22,10 +22,10 @@ def majority(voters: int) -> int:
 def tally(voters: Sequence[int], yes: Collection[int], no: Collection[int]) -> Tally:
     """Count answers of voters; answers of others do not count, an answer counts once."""
     needed = majority(len(voters))
-    in_favour = sum(1 for voter in voters if voter in yes)
-    against = sum(1 for voter in voters if voter in no and voter not in yes)
+    in_favour = len([voter for voter in voters if voter in yes])
     if voters and in_favour >= needed:
         return Tally.WON
+    against = len([voter for voter in voters if voter in no and voter not in yes])
     if not voters or len(voters) - against < needed:
         return Tally.LOST
     return Tally.PENDING

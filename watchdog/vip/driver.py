@@ -62,11 +62,15 @@ class Driver(Protocol):
 
 
 class NetlinkDriver:
-    """Addresses with kernel lifetimes."""
+    """Addresses with kernel lifetimes. Lists of `hosts` are never changed, only replaced by the next look."""
 
     def __init__(self, settings: VipSettings, addresses: Addresses) -> None:
         self._settings = settings
         self._netlink = addresses
+        self._ours = frozenset(ip(vip) for vip in settings.addresses)
+        self._hosts: list[HostAddress] | None = None
+        self._link: Link | None = None
+        self._found: tuple[tuple[bool, ...], list[HostAddress]] = ((), [])
         self.lifetime_ends_ns = 0  # what an earlier process left is renewed at the first chance
         self.failure = ""
         self.busy = False
@@ -74,8 +78,7 @@ class NetlinkDriver:
 
     def look(self, hosts: list[HostAddress]) -> None:
         """Notice that somebody made one of the addresses permanent; it gets its lifetime back."""
-        ours = {ip(vip) for vip in self._settings.addresses}
-        if any(host.address in ours and host.valid_s == FOREVER for host in hosts):
+        if any(host.address in self._ours and host.valid_s == FOREVER for host in hosts):
             self.lifetime_ends_ns = 0
 
     def cancel(self) -> None:
@@ -83,17 +86,23 @@ class NetlinkDriver:
 
     def present(self, hosts: list[HostAddress], link: Link | None) -> tuple[bool, ...]:
         """For each VIP, whether it is where it belongs."""
-        index = link.index if link is not None else -1
-        have = {(host.address, host.prefix_length) for host in hosts if host.index == index}
-        return tuple((ip(vip), vip.prefix_length) in have for vip in self._settings.addresses)
+        return self._places(hosts, link)[0]
 
     def misplaced(self, hosts: list[HostAddress], link: Link | None) -> list[HostAddress]:
         """VIPs on another interface or with another prefix."""
-        index = link.index if link is not None else -1
-        wanted = {(ip(vip), vip.prefix_length, index) for vip in self._settings.addresses}
-        ours = {ip(vip) for vip in self._settings.addresses}
-        keys = [(host, (host.address, host.prefix_length, host.index)) for host in hosts if host.address in ours]
-        return [host for host, key in keys if key not in wanted]
+        return self._places(hosts, link)[1]
+
+    def _places(self, hosts: list[HostAddress], link: Link | None) -> tuple[tuple[bool, ...], list[HostAddress]]:
+        """Both, worked out once for every look at the host: they are asked for much more often."""
+        if hosts is not self._hosts or link is not self._link:
+            index = link.index if link is not None else -1
+            wanted = [(ip(vip), vip.prefix_length, index) for vip in self._settings.addresses]
+            found = [host for host in hosts if host.address in self._ours]
+            have = [(host.address, host.prefix_length, host.index) for host in found]
+            present = tuple(key in have for key in wanted)
+            misplaced = [host for host, key in zip(found, have, strict=True) if key not in wanted]
+            self._hosts, self._link, self._found = hosts, link, (present, misplaced)
+        return self._found
 
     def put(self, hosts: list[HostAddress], link: Link | None, lease_end_ns: int) -> None:
         """Add the addresses or renew their lifetime: whole seconds, at least one more than the lease has."""
@@ -116,9 +125,8 @@ class NetlinkDriver:
         """Remove the addresses, wherever they are."""
         self.lifetime_ends_ns = 0
         self.failure = ""
-        ours = {ip(vip) for vip in self._settings.addresses}
         for host in hosts:
-            if host.address in ours:
+            if host.address in self._ours:
                 try:
                     self._netlink.delete(host.address, host.prefix_length, host.index)
                 except KernelRefusal as refusal:
@@ -134,10 +142,12 @@ def route_flags(vip: VipAddress, hosts: list[HostAddress], link: Link) -> int:
 
     The kernel would put our lifetime on the route that both share, and the host would lose its network with the VIP.
     """
+    if ip(vip).version != 6:
+        return 0
     network = ipaddress.ip_network(str(vip), strict=False)
     for host in hosts:
         same = host.index == link.index and host.prefix_length == vip.prefix_length and host.address != ip(vip)
-        if network.version == 6 and same and host.address in network:
+        if same and host.address in network:
             return IFA_F_NOPREFIXROUTE
     return 0
 

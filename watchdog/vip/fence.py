@@ -40,7 +40,7 @@ class GateKeeper:
         gate = None
         try:
             gate = Gate(self._addresses)
-            self._events = NfEvents()
+            self._events = NfEvents(gate.port)
         except (OSError, KernelRefusal) as error:
             if gate is not None:
                 gate.close_sockets()
@@ -128,9 +128,10 @@ class GateKeeper:
     def _touched(self) -> None:
         if self._events is None or self._gate is None:
             return
-        strangers = self._events.strangers(self._gate.port, TABLE)
+        strangers = self._events.strangers(TABLE)
         if not strangers or self.problem:
             return
+        self._gate.distrust()
         try:
             fault = self._gate.fault()
         except KernelRefusal as refusal:

@@ -50,6 +50,7 @@ TOLERANCE_NS = 1 * NS_PER_MS
 ATTEMPTS = 8
 DEFAULT_LIFE_MS = 1000  # of an element that somebody adds by hand
 SLACK_NS = 20 * NS_PER_MS
+KEPT_OPENINGS = 32
 ICMPV6 = b"\x3a"
 SOLICITATION, ADVERTISEMENT = b"\x87", b"\x88"
 
@@ -129,6 +130,7 @@ class Gate:
         self.port = self._tables.port
         self.until_ns = 0
         self._adopted = False
+        self._openings: dict[tuple[tuple[Address, ...], int], Batch] = {}
         self._checked_generation = -1
 
     # --- arming and closing -----------------------------------------------------------------------
@@ -174,21 +176,24 @@ class Gate:
             self._write(batch)
 
     def _opening(self, addresses: tuple[Address, ...], timeout_ms: int) -> Batch:
-        """Kernels before 6.12 do not renew the life of an element that is there: it is replaced, atomically."""
-        batch = Batch()
-        for family, version in PLACES:
-            keys = _keys(addresses, version)
-            if keys:
-                name = f"open{version}"
-                batch.add_elements(family, TABLE, name, keys, timeout_ms)
-                batch.delete_elements(family, TABLE, name, keys)
-                batch.add_elements(family, TABLE, name, keys, timeout_ms)
+        """Made once for each time-out: from one renewal to the next it differs by a millisecond or two."""
+        batch = self._openings.get((addresses, timeout_ms))
+        if batch is None:
+            batch = Batch()
+            for family, version in PLACES:
+                keys = _keys(addresses, version)
+                if keys:
+                    batch.renew_elements(family, TABLE, f"open{version}", keys, timeout_ms)
+            if len(self._openings) >= KEPT_OPENINGS:
+                self._openings.clear()
+            self._openings[addresses, timeout_ms] = batch
         return batch
 
     def _write(self, batch: Batch) -> None:
         self._tables.commit(batch, f"nftables table {TABLE}")
-        if self._checked_generation >= 0 and self._tables.generation() == self._checked_generation + 1:
-            self._checked_generation += 1  # only this change since the last look at everything
+        if self._checked_generation >= 0:
+            # One for every transaction: where somebody else has changed something, the next look finds a higher one.
+            self._checked_generation += 1
 
     # --- the tables -------------------------------------------------------------------------------
 
@@ -243,6 +248,10 @@ class Gate:
         self._checked_generation = -1 if fault else generation
         return fault
 
+    def distrust(self) -> None:
+        """Somebody else was at it: the next `fault` looks at everything."""
+        self._checked_generation = -1
+
     def _element_fault(self) -> str:
         now_ns = self._clock()
         for family, version in PLACES:
@@ -281,7 +290,7 @@ class Gate:
     def protect_also(self, addresses: tuple[Address, ...]) -> None:
         """Protect these too, from the next `load` on, and never open them."""
         self._protected = self._addresses + addresses
-        self._checked_generation = -1
+        self.distrust()
 
     def remove(self) -> None:
         """Delete the tables; only after the addresses are gone."""

@@ -91,7 +91,7 @@ class VipHolder:
             self._announcer = Announcer(self._addresses, self._settings.announce_interval_s)
         except CommandError as error:
             self._announce_problem = f"cannot announce the address: {error}; needs CAP_NET_RAW"
-        self._events = AddressEvents()
+        self._events = AddressEvents(self._netlink.port)
         self._loop.watch(self._events.fd, self._addresses_changed)
         self._loop.join(self)
         self._look()
@@ -281,6 +281,8 @@ class VipHolder:
             return
         self._driver.put(self._hosts, self._link, self._lease_end_ns)
         self._note_failure()
+        if action is Action.EXTEND and not self._driver.failure:
+            return
         if action is Action.RAISE:
             self._announced = False
             if not self._driver.failure and not self._driver.busy:

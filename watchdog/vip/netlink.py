@@ -10,6 +10,7 @@ Sources: netlink(7), rtnetlink(7), linux/if_addr.h.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import ipaddress
 import os
@@ -22,6 +23,7 @@ from pgvigil.ipc.errors import CommandError
 
 NETLINK_ROUTE = 0
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
+SO_ATTACH_FILTER = 26
 REPLY_TIMEOUT_S = 1.0
 RECEIVE_BYTES = 65536
 
@@ -45,6 +47,11 @@ ATTRIBUTE = struct.Struct("=HH")
 IFADDR = struct.Struct("=BBBBI")
 IFINFO = struct.Struct("=BxHiII")
 CACHEINFO = struct.Struct("=IIII")
+
+# Classic BPF (linux/filter.h): drop what begins with a message of one port. Words are loaded in network byte order.
+BPF = struct.Struct("=HBBI")
+BPF_LOAD_WORD, BPF_JUMP_EQUAL, BPF_RETURN = 0x20, 0x15, 0x06
+PORT_OFFSET = 12
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -132,6 +139,24 @@ class NetlinkSocket:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         except OSError as error:
             raise KernelRefusal(f"netlink group {group}", error.errno or 0) from None
+
+    def ignore(self, port: int) -> None:
+        """Let the kernel drop the events that `port` caused: nobody is woken for what this process did itself.
+
+        One datagram holds messages of one cause only, so its first message tells.
+        """
+        program = ctypes.create_string_buffer(
+            BPF.pack(BPF_LOAD_WORD, 0, 0, PORT_OFFSET)
+            + BPF.pack(BPF_JUMP_EQUAL, 0, 1, socket.htonl(port))
+            + BPF.pack(BPF_RETURN, 0, 0, 0)
+            + BPF.pack(BPF_RETURN, 0, 0, RECEIVE_BYTES)
+        )
+        try:
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 4, ctypes.addressof(program))
+            )
+        except OSError as error:
+            raise KernelRefusal("socket filter", error.errno or 0) from None
 
     def next_sequence(self) -> int:
         """A fresh sequence number."""
@@ -272,10 +297,11 @@ def parse_link(body: bytes) -> Link:
 
 
 class Addresses:
-    """This host's addresses: read, add with a lifetime, delete."""
+    """This host's addresses: read, add with a lifetime, delete. `port` is its address as a cause of events."""
 
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(NETLINK_ROUTE)
+        self.port = self._netlink.port
 
     def link(self, name: str) -> Link:
         """The interface of that name; `KernelRefusal` (ENODEV) if there is none."""
@@ -316,8 +342,10 @@ class Addresses:
 class AddressEvents:
     """Tells that an address or an interface changed; what, is read from a dump: events may be lost, state is not."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_port: int) -> None:
+        """`own_port`: whose changes are known already, that of `Addresses.port`."""
         self._netlink = NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+        self._netlink.ignore(own_port)
         self.fd = self._netlink.fd
 
     def changed(self, addresses: frozenset[Address], interface: str) -> bool:

@@ -195,6 +195,17 @@ class Batch:
         """Add keys; those that are there stay."""
         self._elements(NEWSETELEM, NLM_F_CREATE, family, table, name, keys, timeout_ms)
 
+    def renew_elements(self, family: int, table: str, name: str, keys: list[bytes], timeout_ms: int) -> None:
+        """Add keys, or give those that are there this much life from now on.
+
+        Kernels before 6.12 do not renew what is there: it is added, deleted and added again, in one transaction.
+        """
+        place = text(1, table) + text(2, name)
+        alive = place + nested(3, b"".join(element(key, timeout_ms) for key in keys))
+        self._add(NEWSETELEM, NLM_F_CREATE, family, alive)
+        self._add(DELSETELEM, 0, family, place + nested(3, b"".join(element(key, None) for key in keys)))
+        self._add(NEWSETELEM, NLM_F_CREATE, family, alive)
+
     def delete_elements(self, family: int, table: str, name: str, keys: list[bytes]) -> None:
         """Delete keys that are there."""
         self._elements(DELSETELEM, 0, family, table, name, keys, None)
@@ -316,24 +327,26 @@ class NfTables:
 
 
 class NfEvents:
-    """Tells when somebody else changed a table of ours, and who."""
+    """Tells when somebody else changed a table of ours, and who. `own_port` is that of our own changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_port: int) -> None:
         self._netlink = NetlinkSocket(NETLINK_NETFILTER)
+        self._own_port = own_port
         self.fd = self._netlink.fd
         try:
+            self._netlink.ignore(own_port)
             self._netlink.join(EVENT_GROUP)
         except KernelRefusal:
             self._netlink.close()
             raise
 
-    def strangers(self, own_port: int, table: str) -> list[str]:
+    def strangers(self, table: str) -> list[str]:
         """Names of those who changed the table of that name, or lost events."""
         mark, found, touched = text(1, table), [], False
         try:
             for data in self._netlink.available():
                 for item in messages(data):
-                    if item.port == own_port or item.kind >> 8 != SUBSYSTEM:
+                    if item.port == self._own_port or item.kind >> 8 != SUBSYSTEM:
                         continue
                     if item.kind & 0xFF != NEWGEN:
                         touched = touched or item.body[4 : 4 + len(mark)] == mark

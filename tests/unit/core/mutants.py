@@ -529,8 +529,8 @@ MUTANTS = (
     _m(
         "p18_voters_come_from_the_document",
         "base",
-        "return () if self.document is None else tuple(voter.node_id for voter in self.document.voters)",
-        "return tuple(node.node_id for node in self.settings.nodes)",
+        "tuple(voter.node_id for voter in document.voters)",
+        "tuple(node.node_id for node in self.settings.nodes)",
     ),
     _m("p18_a_node_that_is_not_named_only_follows", "following", "if not self.named and (", "if False and ("),
     _m(
