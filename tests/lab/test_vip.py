@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.watchdog.settings import Fence
 from pgvigil.watchdog.vip.driver import ip
 from pgvigil.watchdog.vip.gate import Gate
+from pgvigil.watchdog.vip.netlink import Addresses, AddressEvents
+from pgvigil.watchdog.vip.nft import NfEvents
 from pgvigil.watchdog.vip.release import release_now, remove_tables
 
 pytestmark = pytest.mark.lab
@@ -226,6 +230,36 @@ def test_an_element_opened_by_hand_is_closed(cable: Cable, node: Node) -> None:
     cable.run("node", f"nft add element inet pgvigil open4 '{{ {VIP4} timeout 1h }}'")
     node.go(50)
     assert VIP4 not in cable.run("node", "nft list set inet pgvigil open4")
+
+
+def test_nobody_is_woken_by_its_own_changes(cable: Cable) -> None:
+    with cable.inside("node"):
+        gate, addresses = Gate((IPv4Address(VIP4),)), Addresses()
+        tables, hosts = NfEvents(gate.port), AddressEvents(addresses.port)
+        index = addresses.link("va").index
+        gate.load()
+        gate.arm(boottime_ns() + 500 * NS_PER_MS)
+        addresses.put(IPv4Address(VIP4), 24, index, 5)
+        assert select.select([tables.fd, hosts.fd], [], [], 0.1)[0] == []
+        cable.run("node", "nft add table inet another && ip addr add 10.99.0.77/24 dev va")
+        assert set(select.select([tables.fd, hosts.fd], [], [], 1)[0]) == {tables.fd, hosts.fd}
+        gate.remove()
+        gate.close_sockets()
+        for item in (tables, hosts, addresses):
+            item.close()
+
+
+def test_a_change_between_two_of_our_own_is_noticed_without_its_event(cable: Cable) -> None:
+    with cable.inside("node"):
+        gate = Gate((IPv4Address(VIP4),))
+        gate.load()
+        gate.arm(boottime_ns() + 500 * NS_PER_MS)
+        assert gate.fault() == ""
+        cable.run("node", "nft flush chain inet pgvigil input")
+        gate.arm(boottime_ns() + 500 * NS_PER_MS)
+        assert gate.fault() == "chain input has other rules"
+        gate.remove()
+        gate.close_sockets()
 
 
 def test_an_open_gate_survives_the_process(cable: Cable) -> None:
