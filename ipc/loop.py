@@ -26,6 +26,7 @@ TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 TFD_TIMER_ABSTIME = 1
 MAX_SLEEP_NS = 5 * NS_PER_S
 NEVER = 1 << 63
+EXPIRED = -1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,13 +95,9 @@ class Timer:
             raise OSError(code, f"timerfd_settime: {os.strerror(code)}")
         self._armed_for = at_ns
 
-    def drain(self) -> None:
-        """Take the expiry from the descriptor."""
-        try:
-            os.read(self.fd, 8)
-        except BlockingIOError:
-            pass
-        self._armed_for = None
+    def expired(self) -> None:
+        """The next `arm` sets it anew, which also takes the expiry from the descriptor (timerfd_create(2))."""
+        self._armed_for = EXPIRED
 
 
 class Loop:
@@ -114,7 +111,7 @@ class Loop:
         self._stopping = False
         self._signal_reader = -1
         self._signal_writer = -1
-        self.watch(self._timer.fd, self._timer.drain)
+        self.watch(self._timer.fd, self._timer.expired)
 
     def watch(self, source: object, on_readable: Callable[[], None]) -> None:
         """Call back whenever a descriptor (int) or a socket of the poller's kind is readable."""

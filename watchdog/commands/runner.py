@@ -173,9 +173,9 @@ class Runner:
 
     def wake(self) -> int | None:
         """The next time limit."""
-        if self._refused:
-            return 1
-        return min((job.deadline_ns for job, _ in self._jobs), default=None)
+        if not self._jobs:
+            return 1 if self._refused else None
+        return 1 if self._refused else min(job.deadline_ns for job, _ in self._jobs)
 
     def tick(self, now_ns: int) -> None:
         """Stop what has had its time; answer for what could not be started."""

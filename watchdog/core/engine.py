@@ -69,7 +69,7 @@ class Watchdog(Commanding):
     def _doubt_if_late(self) -> None:
         """Self-doubt: a loop that was late by more than R distrusts its verdicts about others for L."""
         expected_ns = self.expected_wake_ns
-        if expected_ns is not None and self.now_ns > expected_ns + self.renew_ns:
+        if expected_ns is not None and self.now_ns > expected_ns and self.now_ns > expected_ns + self.renew_ns:
             late_ms = (self.now_ns - expected_ns) // NS_PER_MS
             self.doubt_until_ns = self.now_ns + self.lease_ns
             self.note(

@@ -404,8 +404,7 @@ class Leading(Standing):
 
     def _preempt(self, fit: list[PeerView]) -> None:
         """With `preempt`, a node of higher priority that has been fit for two leases takes over."""
-        mine = self.standing().priority
-        if not self.settings.preempt or not fit or fit[0].priority <= mine:
+        if not self.settings.preempt or not fit or fit[0].priority <= self.standing().priority:
             self.better_since_ns = None
         elif self.better_since_ns is None:
             self.better_since_ns = self.now_ns

@@ -228,8 +228,10 @@ class VipHolder:
         )
 
     def _key(self) -> object:
-        state = self._keeper.state(boottime_ns())
-        return self._wanted, self._present(), state, self._problems(), self._conflict, self._can_hold()
+        """All that `status` is made of; asked for in every round of the loop."""
+        keeper = self._keeper
+        problems = (keeper.problem, self._announce_problem, self._failure, self._link is None)
+        return self._wanted, self._present(), keeper.state(boottime_ns()), self._conflict, problems
 
     # --- reconcile --------------------------------------------------------------------------------
 
