@@ -27,6 +27,7 @@ VERSION = 1
 KEY_ID_BYTES = 8
 MAC_BYTES = 16
 HEADER_BYTES = len(MAGIC) + 1 + KEY_ID_BYTES
+SHORTEST_BYTES = HEADER_BYTES + MAC_BYTES
 MAX_DATAGRAM_BYTES = 1200  # below the smallest IPv6 MTU (RFC 8200, section 5): never fragmented
 
 
@@ -101,7 +102,8 @@ class Signer:
 
     def decode(self, datagram: bytes) -> Heartbeat:
         """An authentic heartbeat, or `PacketError` (`OtherKeyError` if only the key differs)."""
-        self._check_header(datagram)
+        if not (datagram.startswith(self._header) and SHORTEST_BYTES <= len(datagram) <= MAX_DATAGRAM_BYTES):
+            raise self._header_error(datagram)
         signed, mac = datagram[:-MAC_BYTES], datagram[-MAC_BYTES:]
         if not compare_digest(self._mac(signed), mac):
             raise PacketError(Rejection.FORGED, "the signature does not fit the content; expected ours")
@@ -110,17 +112,16 @@ class Signer:
         except PeerError as error:
             raise PacketError(Rejection.MALFORMED, str(error)) from None
 
-    def _check_header(self, datagram: bytes) -> None:
+    def _header_error(self, datagram: bytes) -> PacketError:
         size = len(datagram)
         if size > MAX_DATAGRAM_BYTES:
-            raise PacketError(Rejection.OVERSIZE, f"more than {MAX_DATAGRAM_BYTES} bytes")
-        if size < HEADER_BYTES + MAC_BYTES or not datagram.startswith(MAGIC):
-            raise PacketError(Rejection.FOREIGN, f"{size} bytes that start with {datagram[:4].hex() or 'nothing'}")
+            return PacketError(Rejection.OVERSIZE, f"more than {MAX_DATAGRAM_BYTES} bytes")
+        if size < SHORTEST_BYTES or not datagram.startswith(MAGIC):
+            return PacketError(Rejection.FOREIGN, f"{size} bytes that start with {datagram[:4].hex() or 'nothing'}")
         version = datagram[len(MAGIC)]
         if version != VERSION:
-            raise PacketError(Rejection.VERSION, f"format version {version}, expected {VERSION}")
-        if not datagram.startswith(self._header):
-            raise OtherKeyError(datagram[len(MAGIC) + 1 : HEADER_BYTES].hex())
+            return PacketError(Rejection.VERSION, f"format version {version}, expected {VERSION}")
+        return OtherKeyError(datagram[len(MAGIC) + 1 : HEADER_BYTES].hex())
 
     def _mac(self, signed: bytes) -> bytes:
         keyed = self._keyed.copy()

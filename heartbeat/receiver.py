@@ -26,8 +26,11 @@ from pgvigil.ipc.ready import Link
 logger = logging.getLogger("pgvigil")
 
 DATAGRAMS_PER_WAKE = 64
+BUSY_NS = 1 * NS_PER_MS
 CHECK_INTERVAL_NS = 5 * NS_PER_S
-REPEAT_SESSIONS_NS = NS_PER_S
+CHORES_INTERVAL_NS = NS_PER_S
+CHORES_EARLY_NS = 250 * NS_PER_MS  # when a datagram has woken us anyway
+REPEAT_SESSIONS_NS = 5 * NS_PER_S
 RETRY_SESSIONS_NS = 20 * NS_PER_MS
 OTHER_KEY_INTERVAL_NS = 3600 * NS_PER_S
 UNPROVEN_FOR_NS = 2 * NS_PER_S  # shorter is an exchange of nonces, longer is a peer that does not hear us
@@ -71,14 +74,16 @@ class Receiver:
         self._last_fresh_ns = dict.fromkeys(self._peers, boottime_ns())
         self._keys = KeyWatch()
         self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
-        self._bundle = Bundle(settings.interval_ms)
+        self._bundle = Bundle(settings.interval_ms, settings.deadtime_ms)
         self._retry = Retry()
         self._socket: udp.PathSocket | None = None
         self._socket_due_ns = 0
         self._sessions_due_ns = 0
+        self._chores_due_ns = 0
+        self._newest_ns = 0
         sender_endpoint = endpoints.sender_endpoint(settings.run_dir, settings.path)
         self._to_sender: Outbox = shell.outbox(sender_endpoint, self._on_sender)
-        self._to_lifecheck: Outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir))
+        self._to_lifecheck: Outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir), self._on_lifecheck)
         self.rejected = dict.fromkeys(Rejection, 0)
         self.fresh = 0
 
@@ -91,18 +96,27 @@ class Receiver:
     # --- datagrams --------------------------------------------------------------------------------
 
     def _on_datagrams(self) -> None:
-        if self._socket is None:
-            return
-        for _ in range(DATAGRAMS_PER_WAKE):
-            try:
-                # One byte more than allowed: a longer datagram is cut there (MSG_TRUNC) and rejected by its size.
-                datagram, source = self._socket.socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose_socket(f"cannot receive: {error.strerror}", boottime_ns())
-                return
-            self._take(datagram, source, boottime_ns())
+        """One datagram, and many only if they come thick and fast: to learn that there is no second costs too."""
+        now_ns = boottime_ns()
+        busy, self._newest_ns = now_ns - self._newest_ns < BUSY_NS, now_ns
+        for _ in range(DATAGRAMS_PER_WAKE if busy else 1):
+            if self._socket is None or not self._receive(self._socket):
+                break
+        if now_ns >= self._chores_due_ns - CHORES_EARLY_NS:
+            self._do_chores(now_ns)
+
+    def _receive(self, path_socket: udp.PathSocket) -> bool:
+        """Take one datagram; false if there is none."""
+        try:
+            # One byte more than allowed: a longer datagram is cut there (MSG_TRUNC) and rejected by its size.
+            datagram, source = path_socket.socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._lose_socket(f"cannot receive: {error.strerror}", boottime_ns())
+            return False
+        self._take(datagram, source, boottime_ns())
+        return True
 
     def _take(self, datagram: bytes, source: udp.Address, now_ns: int) -> None:
         try:
@@ -146,7 +160,15 @@ class Receiver:
             self._troubles.resolve(peer.node_id)
 
     def _send_bundle(self) -> None:
-        if not self._to_lifecheck.send(frames.HeardTogether(self._bundle.take())):
+        self._tell_lifecheck(self._bundle.take())
+
+    def _on_lifecheck(self) -> None:
+        """Lifecheck was started (again): it shall know the living before it could take them for dead."""
+        if beats := self._bundle.again(boottime_ns()):
+            self._tell_lifecheck(beats)
+
+    def _tell_lifecheck(self, beats: tuple[frames.Heard, ...]) -> None:
+        if not self._to_lifecheck.send(frames.HeardTogether(beats)):
             self._bundle.forget()
 
     # --- refusals ---------------------------------------------------------------------------------
@@ -204,19 +226,25 @@ class Receiver:
     # --- deadlines --------------------------------------------------------------------------------
 
     def wake(self) -> int | None:
-        due_ns = min(self._sessions_due_ns, self._socket_due_ns)
+        due_ns = min(self._sessions_due_ns, self._socket_due_ns, self._chores_due_ns)
         return due_ns if self._bundle.due_ns is None else min(due_ns, self._bundle.due_ns)
 
     def tick(self, now_ns: int) -> None:
         if self._bundle.due_ns is not None and now_ns >= self._bundle.due_ns:
             self._send_bundle()
-        if now_ns >= self._socket_due_ns:
-            self._keep_socket(now_ns)
         if now_ns >= self._sessions_due_ns:
             self._tell_sessions(now_ns)
-            for trouble in self._troubles.due(now_ns):
-                self._to_lifecheck.send(trouble)
-            self._shell.set_summary(self.describe())
+        if now_ns >= min(self._socket_due_ns, self._chores_due_ns):
+            self._do_chores(now_ns)
+
+    def _do_chores(self, now_ns: int) -> None:
+        self._chores_due_ns = now_ns + CHORES_INTERVAL_NS
+        if now_ns >= self._sessions_due_ns - CHORES_EARLY_NS:
+            self._tell_sessions(now_ns)
+        if now_ns >= self._socket_due_ns:
+            self._keep_socket(now_ns)
+        for trouble in self._troubles.due(now_ns):
+            self._to_lifecheck.send(trouble)
 
     def _keep_socket(self, now_ns: int) -> None:
         if self._socket is None:
@@ -266,4 +294,4 @@ def run(settings: HeartbeatSettings, link: Link, life_interval_ns: int) -> int:
     receiver = Receiver(settings, shell)
     receiver.tick(boottime_ns())
     shell.loop.join(receiver)
-    return shell.run(receiver.describe(), life_interval_ns)
+    return shell.run(receiver.describe, life_interval_ns)

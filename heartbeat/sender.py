@@ -79,7 +79,6 @@ class Sender:
         self._retry = Retry()
         self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
         self._outbox = shell.outbox(endpoints.lifecheck_endpoint(settings.run_dir))
-        self._shell = shell
         self.sent = 0
 
     def describe(self) -> str:
@@ -134,7 +133,6 @@ class Sender:
                 self._send(peer, beat, self._socket)
         for trouble in self._troubles.due(now_ns):
             self._outbox.send(trouble)
-        self._shell.set_summary(self.describe())
 
     def _send(self, peer: PeerAddress, beat: frames.Beat, path_socket: udp.PathSocket) -> None:
         session = self._sessions.get(peer.node_id)
@@ -200,4 +198,4 @@ def run(settings: HeartbeatSettings, link: Link, life_interval_ns: int) -> int:
     shell.inbox(endpoints.sender_endpoint(settings.run_dir, settings.path), sender.on_frames)
     sender.tick(boottime_ns())
     shell.loop.join(sender)
-    return shell.run(sender.describe(), life_interval_ns)
+    return shell.run(sender.describe, life_interval_ns)

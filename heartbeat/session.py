@@ -61,6 +61,8 @@ class PeerFreshness:
         self._challenge: int | None = self._new_nonce()
         self._challenged_at_ns: int | None = None
         self._theirs = 0
+        self.news = True
+        """What is announced may be another thing than when this was last set to false."""
 
     def announced(self) -> PeerSession:
         """What the sender of this path has to tell this peer."""
@@ -69,11 +71,11 @@ class PeerFreshness:
     def judge(self, heartbeat: Heartbeat, now_ns: int) -> Freshness:
         """Judge an authentic datagram that arrived now (CLOCK_BOOTTIME), and learn from it."""
         if self._is_fresh(heartbeat, now_ns):
-            self._theirs = heartbeat.nonce
+            self._learn(heartbeat.nonce)
             return Freshness.FRESH
         session = self._session
         if session is None or now_ns - session.last_fresh_at_ns >= DEAF_NS:
-            self._theirs = heartbeat.nonce
+            self._learn(heartbeat.nonce)
         if session is None or heartbeat.echo != session.nonce:
             judgement = Freshness.UNPROVEN
         else:
@@ -81,10 +83,14 @@ class PeerFreshness:
         self._challenge_if_incomparable(heartbeat, now_ns)
         return judgement
 
+    def _learn(self, nonce: int) -> None:
+        if nonce != self._theirs:
+            self._theirs, self.news = nonce, True
+
     def _is_fresh(self, heartbeat: Heartbeat, now_ns: int) -> bool:
         if self._challenge is not None and heartbeat.echo == self._challenge:
             self._session = _Session(heartbeat.boot, self._challenge, heartbeat.sequence, now_ns)
-            self._challenge = None
+            self._challenge, self.news = None, True
             return True
         session = self._session
         if session is None or heartbeat.echo != session.nonce or heartbeat.boot != session.boot:
@@ -104,7 +110,7 @@ class PeerFreshness:
             return
         last_ns = self._challenged_at_ns
         if last_ns is None or now_ns - last_ns >= CHALLENGE_INTERVAL_NS:
-            self._challenge = self._new_nonce()
+            self._challenge, self.news = self._new_nonce(), True
             self._challenged_at_ns = now_ns
 
     def _announced_nonce(self) -> int:
@@ -126,11 +132,18 @@ class FreshnessTable:
 
     def __init__(self, node_ids: tuple[int, ...], draw: DrawNonce) -> None:
         self._peers = {node_id: PeerFreshness(node_id, draw) for node_id in node_ids}
+        self._announced: tuple[PeerSession, ...] | None = None
 
     def judge(self, heartbeat: Heartbeat, now_ns: int) -> Freshness:
         """As `PeerFreshness.judge`; the sender must be one of the peers."""
-        return self._peers[heartbeat.sender].judge(heartbeat, now_ns)
+        peer = self._peers[heartbeat.sender]
+        freshness = peer.judge(heartbeat, now_ns)
+        if peer.news:
+            peer.news, self._announced = False, None
+        return freshness
 
     def announced(self) -> tuple[PeerSession, ...]:
-        """The whole table for the sender, in the order of the peers."""
-        return tuple(peer.announced() for peer in self._peers.values())
+        """The whole table for the sender, in the order of the peers; the same object until something in it changes."""
+        if self._announced is None:
+            self._announced = tuple(peer.announced() for peer in self._peers.values())
+        return self._announced

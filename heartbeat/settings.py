@@ -19,7 +19,8 @@ class PeerAddress:
 class HeartbeatSettings:
     """`path` is the position of the path in the node's list; paths of equal position talk to each other.
 
-    `key` authenticates (32 bytes, derived from the shared secret); `address` is bound, IPv4 or IPv6.
+    `key` authenticates (32 bytes, derived from the shared secret); `address` is bound, IPv4 or IPv6. `deadtime_ms` is
+    lifecheck's; 0 stands for the shortest that is allowed, three intervals.
     """
 
     node_id: int
@@ -32,3 +33,4 @@ class HeartbeatSettings:
     key: bytes = field(repr=False)
     interval_ms: int
     run_dir: str
+    deadtime_ms: int = 0

@@ -32,7 +32,6 @@ class Shell:
         self.context = new_context()
         self._link = link
         self._title = ""
-        self._summary = ""
         self._sockets: list[Inbox | Outbox] = []
         for number in LEFT_TO_THE_SUPERVISOR:
             signal.signal(number, signal.SIG_IGN)
@@ -66,14 +65,10 @@ class Shell:
             self._title = title
             setproctitle(f"pgvigil: {title}")
 
-    def set_summary(self, summary: str) -> None:
-        """What the sign of life tells the supervisor."""
-        self._summary = summary
-
-    def run(self, detail: str, life_interval_ns: int) -> int:
-        """Say `Ready`, then go round until the end; the exit code."""
-        self._link.send(frames.Ready(detail))
-        self.loop.join(SignOfLife(self._link, life_interval_ns, lambda: frames.Alive(False, self._summary)))
+    def run(self, describe: Callable[[], str], life_interval_ns: int) -> int:
+        """Say `Ready`, then go round until the end; the exit code. `describe` is asked for each sign of life."""
+        self._link.send(frames.Ready(describe()))
+        self.loop.join(SignOfLife(self._link, life_interval_ns, lambda: frames.Alive(False, describe())))
         try:
             self.loop.run()
         finally:

@@ -97,16 +97,14 @@ class Lifecheck:
         self.show()
 
     def describe(self) -> str:
-        """The title, also the summary of the sign of life."""
+        """The title, and what the sign of life tells."""
         alive = self._judge.count(frames.Health.ALIVE)
         pgpool = self._pgpool()[0].value if self._settings.checks_pgpool else "not checked"
         return f"lifecheck ({alive}/{len(self._labels)} peers alive, pgpool {pgpool})"
 
     def show(self) -> None:
-        """Bring title and summary up to date."""
-        title = self.describe()
-        self._shell.set_title(title)
-        self._shell.set_summary(title)
+        """Bring the title up to date."""
+        self._shell.set_title(self.describe())
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -203,4 +201,4 @@ def run(settings: LifecheckSettings, link: Link, life_interval_ns: int) -> int:
     lifecheck = Lifecheck(settings, shell)
     shell.inbox(endpoints.lifecheck_endpoint(settings.run_dir), lifecheck.on_frames)
     shell.loop.join(lifecheck)
-    return shell.run(lifecheck.describe(), life_interval_ns)
+    return shell.run(lifecheck.describe, life_interval_ns)

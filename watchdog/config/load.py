@@ -210,6 +210,7 @@ class _Assembly:
                 key=key,
                 interval_ms=self.draft["heartbeat"].get("interval_ms"),
                 run_dir=process.run_dir,
+                deadtime_ms=self.draft["heartbeat"].get("deadtime_ms"),
             )
             for number, path in enumerate(own.paths)
         )

@@ -32,13 +32,23 @@ def test_the_first_goes_at_once() -> None:
     assert bundle.due_ns is None
 
 
-def test_one_in_time_that_says_nothing_new_waits_for_the_next() -> None:
-    bundle = settled()
+def test_those_in_time_that_say_nothing_new_wait_for_each_other() -> None:
+    bundle = Bundle(200, 1000)
+    assert bundle.add(heard(1000))
+    bundle.take()
     older = replace(BEAT, up_for_ms=1200, content_age_ms=205)
     assert not bundle.add(heard(1200, beat=older))
+    assert bundle.due_ns == 1700 * MS
+    assert not bundle.add(heard(1400))
+    assert bundle.add(heard(1600))
+    assert bundle.take() == (heard(1600),)
+
+
+def test_with_the_shortest_dead_time_they_wait_for_one_interval() -> None:
+    bundle = settled()
+    assert not bundle.add(heard(1200))
     assert bundle.due_ns == 1450 * MS
     assert bundle.add(heard(1400))
-    assert bundle.take() == (heard(1400),)
 
 
 def test_peers_go_together() -> None:
@@ -49,6 +59,18 @@ def test_peers_go_together() -> None:
     assert not bundle.add(heard(1250, 3))
     assert bundle.add(heard(1400))
     assert bundle.take() == (heard(1400), heard(1250, 3))
+
+
+def test_a_lifecheck_that_starts_is_told_of_the_living_only() -> None:
+    bundle = settled()
+    bundle.add(heard(1200))
+    bundle.take()
+    bundle.add(heard(1250, 3))
+    bundle.take()
+    assert set(bundle.again(1300 * MS)) == {heard(1200), heard(1250, 3)}
+    assert bundle.again(1501 * MS) == (heard(1250, 3),)
+    assert bundle.again(5000 * MS) == ()
+    assert bundle.due_ns is None
 
 
 def test_news_and_late_ones_go_at_once() -> None:
@@ -77,25 +99,34 @@ def test_slow_heartbeats_never_wait() -> None:
     assert bundle.add(heard(1401))
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 650)), max_size=60))
-def test_lifecheck_never_misses_a_living_node(arrivals: list[tuple[int, int]]) -> None:
-    """With the shortest dead time that is allowed, every beat is there before the one before it has run out."""
-    interval_ms, deadtime_ns = 200, 600 * MS
-    bundle, now_ms = Bundle(interval_ms), 1000
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 650)), max_size=60),
+    st.integers(600, 3000),
+    st.lists(st.integers(0, 60), max_size=5),
+)
+def test_lifecheck_never_misses_a_living_node(
+    arrivals: list[tuple[int, int]], deadtime_ms: int, restarts: list[int]
+) -> None:
+    """Every beat is there before the one before it has run out; lifecheck may be started again at any time."""
+    interval_ms, deadtime_ns = 200, deadtime_ms * MS
+    bundle, now_ms = Bundle(interval_ms, deadtime_ms), 1000
     known: dict[int, int] = {}
     waiting: dict[int, int] = {}
 
-    def pass_on(at_ns: int) -> None:
-        for one in bundle.take():
-            first_ns = waiting.pop(one.node_id)
-            if one.node_id in known and first_ns < known[one.node_id] + deadtime_ns:
+    def take(beats: tuple[Heard, ...], at_ns: int) -> None:
+        for one in beats:
+            first_ns = waiting.pop(one.node_id, None)
+            if first_ns is not None and one.node_id in known and first_ns < known[one.node_id] + deadtime_ns:
                 assert at_ns < known[one.node_id] + deadtime_ns
             known[one.node_id] = one.received_at_ns
 
-    for node_id, gap_ms in arrivals:
+    for number, (node_id, gap_ms) in enumerate(arrivals):
         now_ms += gap_ms
         if bundle.due_ns is not None and bundle.due_ns <= now_ms * MS:
-            pass_on(bundle.due_ns)
+            due_ns = bundle.due_ns
+            take(bundle.take(), due_ns)
+        if number in restarts:
+            take(bundle.again(now_ms * MS), now_ms * MS)
         waiting.setdefault(node_id, now_ms * MS)
         if bundle.add(heard(now_ms, node_id)):
-            pass_on(now_ms * MS)
+            take(bundle.take(), now_ms * MS)

@@ -269,3 +269,36 @@ def test_the_table_keeps_the_order_of_the_peers() -> None:
     heartbeat = Heartbeat(1, 9, 0, 1, 50, table.announced()[1].ours, 1, BEAT)
     assert table.judge(heartbeat, 1) is Freshness.FRESH
     assert table.announced()[1] == PeerSession(1, 2, 50)
+
+
+def test_the_table_is_made_anew_only_when_it_changes() -> None:
+    nonces = itertools.count(100)
+    table = FreshnessTable((2, 3), lambda: next(nonces))
+    sequence = itertools.count(1)
+
+    def judge(**changes: int) -> Freshness:
+        told = Heartbeat(2, 1, 0, 7, 55, table.announced()[0].ours, next(sequence), BEAT)
+        return table.judge(replace(told, **changes), next(sequence))  # type: ignore[arg-type]
+
+    first = table.announced()
+    assert first == (PeerSession(2, 100, 0), PeerSession(3, 101, 0)) and table.announced() is first
+    assert judge() is Freshness.FRESH
+    second = table.announced()
+    assert second == (PeerSession(2, 100, 55), PeerSession(3, 101, 0))
+    assert judge() is Freshness.FRESH and judge(echo=1) is Freshness.UNPROVEN
+    assert table.announced() is second
+    assert judge(nonce=56) is Freshness.FRESH
+    assert table.announced() == (PeerSession(2, 100, 56), PeerSession(3, 101, 0))
+    assert judge(boot=8, echo=1) is Freshness.UNPROVEN
+    assert table.announced() == (PeerSession(2, 102, 56), PeerSession(3, 101, 0))
+
+
+@given(st.lists(st.tuples(st.sampled_from([2, 3]), st.integers(1, 2), st.integers(1, 3), st.integers(99, 106),
+                          st.integers(1, 10**10), st.integers(0, 10**9)), max_size=40))  # fmt: skip
+def test_the_table_always_says_what_its_peers_say(letters: list[tuple[int, int, int, int, int, int]]) -> None:
+    nonces = itertools.count(100)
+    table, now_ns = FreshnessTable((2, 3), lambda: next(nonces)), 0
+    for node_id, boot, nonce, echo, number, later_ns in letters:
+        now_ns += later_ns
+        table.judge(Heartbeat(node_id, 1, 0, boot, nonce, echo, number, BEAT), now_ns)
+        assert table.announced() == tuple(peer.announced() for peer in table._peers.values())
