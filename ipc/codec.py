@@ -42,10 +42,16 @@ class _Invalid(Exception):
     """A value that does not fit; each level that it passes adds its own name to the path."""
 
     def __init__(self, value: object, expected: str) -> None:
-        text = repr(value)
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        self.reason = f"{shown}, expected {expected}"
+        self.reason = f"{_shown(value)}, expected {expected}"
         self.path: list[str] = []
+
+
+def _shown(value: object) -> str:
+    """A value in one short line. Lists are not spelled out: msgpack nests them deeper than `repr` may recurse."""
+    if type(value) is tuple:
+        return f"a list of {len(value)}"
+    text = repr(value[:60] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def encode(value: object) -> bytes:

@@ -134,6 +134,18 @@ def test_bombs_and_foreign_types_are_refused(data: bytes) -> None:
         codec.decode(Outer, data)
 
 
+@pytest.mark.parametrize("depth", [100, 980, 1000, 1024, 1025, 5000])
+@pytest.mark.parametrize("index", [None, 0, 3, 4, 5])
+def test_deep_nesting_is_refused_wherever_it_stands(depth: int, index: int | None) -> None:
+    deep = b"\x91" * depth + b"\xc0"
+    parts = [msgpack.packb(field) for field in GOOD]
+    if index is not None:
+        parts[index] = deep
+    with pytest.raises(PeerError) as raised:
+        codec.decode(Outer, deep if index is None else b"\x96" + b"".join(parts))
+    assert len(str(raised.value)) < 400
+
+
 def test_the_limit_is_checked_before_the_bytes_are_read() -> None:
     with pytest.raises(PeerError, match="65537 bytes, expected at most 65536"):
         codec.decode(Outer, b"\xc1" * (codec.MAX_FRAME_BYTES + 1))
