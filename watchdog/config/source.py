@@ -15,12 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_FILE_BYTES = 1024 * 1024
+MAX_KEY_PARTS = 16
 
 # ("node", 1, "path", 0, "address"): table, position in an array of tables, key.
 Location = tuple[str | int, ...]
 
 _BARE = r"[A-Za-z0-9_-]+"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'"
+# A key with more parts than any setting has. It looks for words only where one begins and never goes back, so that
+# its time is linear in the size of the file; it also finds such words in comments and texts, where nobody needs them.
+_NAME = rf"(?:{_BARE}+|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')"
+_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_\-\\])(?:{_NAME}[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}")
 _PART = re.compile(rf"\s*({_BARE}|{_QUOTED})\s*")
 _OPENING = {'"""': '"""', "'''": "'''", '"': '"', "'": "'"}
 
@@ -85,6 +90,10 @@ def parse_source(path: str, data: bytes) -> Source:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise Unreadable(line, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8") from None
+    # tomllib takes time, and the scan for lines memory, by the square of a key's parts: hours and gigabytes for a file.
+    if deep := _DEEP_KEY.search(text):
+        line = text.count("\n", 0, deep.start()) + 1
+        raise Unreadable(line, f"a name of more than {MAX_KEY_PARTS} parts", "expected at most two levels")
     try:
         tables = tomllib.loads(text)
     except RecursionError:

@@ -215,12 +215,23 @@ def test_each_mistake_has_its_sentence(text: str, said: list[str]) -> None:
         (b"a = 1\n\xff", "pgvigil.toml:2: byte 0xff is not UTF-8"),
         (b"a = " + b"[" * 5000, "nested too deeply"),
         (b"a = " + b"9" * 5000, "not valid TOML"),
+        (b"b = 1\n" + b"a." * 400_000 + b"a = 1", "pgvigil.toml:2: a name of more than 16 parts"),
+        (b"[" + b"a . " * 200_000 + b"a]", "pgvigil.toml:1: a name of more than 16 parts"),
+        (b"a = [{" + rb'"\"".' * 150_000 + b"a = 1}]", "pgvigil.toml:1: a name of more than 16 parts"),
+        (b"'a b'." * 150_000 + b"a = 1", "pgvigil.toml:1: a name of more than 16 parts"),
     ],
 )
 def test_what_is_no_toml_is_one_mistake_with_its_line(data: bytes, said: str) -> None:
     result = examine("pgvigil.toml", 1, MACHINE, environment={}, data=data)
     assert len(result.mistakes) == 1
     assert said in str(result.mistakes[0])
+
+
+def test_names_that_are_long_or_quoted_are_no_deep_ones() -> None:
+    for text in (b'"' + b'\\"' * 500_000, b"a" * 1_000_000, b"a " * 500_000, b"'" * 999_999, b". " * 500_000):
+        assert "parts" not in str(examine("pgvigil.toml", 1, MACHINE, environment={}, data=text).mistakes[0])
+    vips = ", ".join(f'"10.0.0.{number}/24"' for number in range(100, 108))
+    assert mistakes(GOOD + f"[vip]\naddresses = [{vips}]\n") == []
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
