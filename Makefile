@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 HOLD   ?=
 RUNS   ?= 10
+SECONDS ?= 60
+TARGET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +57,10 @@ acceptance: packages setup  ## every fault of the acceptance table RUNS times, w
 
 bench: packages setup  ## processes, memory and CPU of every node in steady state
 	$(BIN)/python -m pgvigil.watchdog.demo.bench
+
+fuzz: setup      ## coverage-guided fuzzing of every decoder for SECONDS=60 each; TARGET=config for one
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	$(BIN)/python -m tests.fuzz.session --seconds $(SECONDS) $(TARGET)
 
 wheel: setup     ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
