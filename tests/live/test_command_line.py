@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.live.clusters import Cluster, Member, leadership_stays, observe
 from tests.live.conftest import MakeCluster
 from tests.live.nodes import wait_for
 
+from pgvigil.watchdog import store
 from pgvigil.watchdog.config import keys
 
 pytestmark = pytest.mark.live
@@ -102,13 +104,30 @@ def test_a_run_directory_that_is_a_file_is_refused(cluster: Cluster) -> None:
     refused(standby, CONFIGURATION, "run_dir")
 
 
-def test_a_torn_record_is_refused_and_touches_nobody_else(cluster: Cluster) -> None:
+def bad_records(whole: bytes) -> list[tuple[bytes, str]]:
+    """What may stand in the place of a record, and what is said of it."""
+    record = store.unpack(whole)
+    other = record.node_id % 3 + 1
+    return [
+        (whole[:-7], "it is torn"),
+        (whole[:40], "it is torn"),
+        (b"", "it is empty"),
+        (b"PK" + whole[2:], "it starts with"),
+        (whole + bytes(100_000), "it is torn"),
+        (whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:], "its checksum does not match its content"),
+        (store.pack(replace(record, format=record.format + 1)), "a newer pgvigil has written it"),
+        (store.pack(replace(record, node_id=other)), f"it belongs to node {other} of cluster 'live'"),
+        (store.pack(replace(record, cluster="shop")), f"it belongs to node {record.node_id} of cluster 'shop'"),
+    ]
+
+
+def test_a_bad_record_is_refused_and_touches_nobody_else(cluster: Cluster) -> None:
     with leadership_stays(cluster):
         standby = cluster.standbys()[0]
         stop(standby)
         record = standby.state_dir / "record"
         whole = record.read_bytes()
-        for broken, why in ((whole[:-7], "it is torn"), (b"", "it is empty"), (b"PK" + whole[2:], "it starts with")):
+        for broken, why in bad_records(whole):
             record.write_bytes(broken)
             refused(standby, FAILED, "watchdog main cannot start", str(record), why, "never restore a back-up")
             assert record.read_bytes() == broken

@@ -34,6 +34,8 @@ ENDPOINTS: dict[str, Callable[[str], str]] = {
     "control.ipc": endpoints.control_endpoint,
 }
 HUGE = 2**63 - 1
+NESTED = b"\x91" * 1000 + b"\xc0"
+"""Lists in lists: valid msgpack, and deeper than Python recurses."""
 LONG = "\x07" * 8000
 COMPLAINT = r"^(\S+) \S+ (.*\[\d+\]) WARNING dropped (?:\d+ )?([^:;]+)"
 MAX_GROWTH_BYTES = 12 * 1024 * 1024
@@ -81,6 +83,8 @@ def garbage() -> list[bytes]:
         codec.encode(frames.Envelope(frames.SCHEMA + 1, 1, "intruder", 1, 1, b"")),
         codec.encode(frames.Envelope(frames.SCHEMA, 99, "intruder", 1, 1, b"")),
         codec.encode(frames.Envelope(frames.SCHEMA, 11, "intruder", 1, 1, b"\x96")),
+        NESTED,
+        codec.encode(frames.Envelope(frames.SCHEMA, 11, "intruder", 1, 1, NESTED)),
     ]  # fmt: skip
 
 
@@ -235,6 +239,7 @@ def test_garbage_to_the_heartbeat_port(cluster: Cluster) -> None:
     datagrams = [
         *(Signer(key).encode(one) for one in signed),
         Signer(os.urandom(32)).encode(ours),
+        sealed(Signer(key), NESTED),
         *(Signer(key).encode(ours)[:length] for length in range(0, 120, 3)),
         b"",
         os.urandom(MAX_DATAGRAM_BYTES + 1),
@@ -247,6 +252,12 @@ def test_garbage_to_the_heartbeat_port(cluster: Cluster) -> None:
             for datagram in datagrams:
                 stranger.sendto(datagram, (leader.address, leader.beat_port))
         leader.wait_log("WARNING dropped a datagram from 127.0.0.77 on lo, not a heartbeat of pgvigil")
+
+
+def sealed(signer: Signer, body: bytes) -> bytes:
+    """A datagram of somebody who knows the key and means harm."""
+    content = signer._header + body
+    return content + signer._mac(content)
 
 
 def test_garbage_to_the_port_of_the_transport(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgvigil.ipc import codec
 from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
+from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog import store as store_module
 from pgvigil.watchdog.core.record import Document, Record, Stamp, Voter, blank_record
 from pgvigil.watchdog.store import MAX_PENDING, Store, Writer, pack, unpack
@@ -24,6 +27,14 @@ BLANK = blank_record("test", 1, 77)
 OLD = replace(BLANK, boot=4, term=7, voted_for=2, kernel_boot_id="abc")
 NEW = replace(OLD, term=8, document=Document(Stamp(8, 1), 1, (Voter(1, 77), Voter(2, 78)), 1000, False, ()))
 WRITE_CALLS = ("open", "write", "fsync", "close", "rename", "fsync")
+
+
+def summed(number: int, content: bytes) -> bytes:
+    """A record file of a format with a right checksum."""
+    header = struct.pack(">II", number, len(content))
+    return (
+        store_module.MAGIC + header + blake2b(store_module.MAGIC + header + content, digest_size=32).digest() + content
+    )
 
 
 class Crash(BaseException):
@@ -137,6 +148,14 @@ def test_garbage_is_refused(data: bytes) -> None:
     [
         (b"", "it is empty, expected a record"),
         (pack(OLD)[:-1], "it is torn: .* bytes of content, expected"),
+        (pack(OLD)[:20], "it is torn: 20 bytes, expected at least 56"),
+        (pack(OLD) + bytes(100_000), "it is torn: .* bytes of content, expected"),
+        (b"PK" + pack(OLD)[2:], "it starts with b'PK.*, expected b'pgvigil-record"),
+        (pack(OLD)[:-1] + b"\xff", "it is torn or damaged: its checksum does not match its content"),
+        (summed(2, codec.encode(OLD)), "it has format 2, expected 1 or older: a newer pgvigil has written it"),
+        (summed(0, codec.encode(OLD)), "it has format 0 outside and 1 inside, expected the same"),
+        (summed(1, codec.encode(OLD)[:-1]), "not a valid msgpack frame"),
+        (summed(1, b"\x91" * 1000 + b"\xc0"), "Record: a list of 1, expected a list of 13 fields"),
         (pack(replace(OLD, node_id=2)), "it belongs to node 2 of cluster 'test', expected node 1 of cluster 'test'"),
         (pack(replace(OLD, cluster="other")), "it belongs to node 1 of cluster 'other', expected node 1"),
         (pack(replace(OLD, format=2)), "it has format 2, expected 1 or older: a newer pgvigil has written it"),
