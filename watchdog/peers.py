@@ -23,7 +23,7 @@ from pgvigil.watchdog.config.keys import curve_pair
 from pgvigil.watchdog.core.messages import Message
 from pgvigil.watchdog.settings import NodeSettings, Settings
 from pgvigil.watchdog.transport import envelope
-from pgvigil.watchdog.transport.links import BATCH, ZAP_DOMAIN, Context, KeyPair, Link, Listener
+from pgvigil.watchdog.transport.links import BATCH, ZAP_DOMAIN, Context, KeyPair, Link, Listener, allow_descriptors
 from pgvigil.watchdog.transport.window import Windows
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -96,6 +96,7 @@ class Peers:
             for peer in self._peers.values()
             for path in peer.node.paths
         }
+        allow_descriptors()
         self._gatekeeper = context.socket(zmq.REP)
         self._gatekeeper.setsockopt(zmq.LINGER, 0)
         self._gatekeeper.bind(ZAP_ENDPOINT)
@@ -118,6 +119,7 @@ class Peers:
             own.paths[path].address,
             own.port,
             keys,
+            self._labels,
             lambda part: self._take(path, part),
             self._refused,
             self._complain,

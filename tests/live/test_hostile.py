@@ -24,6 +24,7 @@ from pgvigil.ipc import codec, endpoints, frames
 from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.frames import Beat, Frame, Health, NodeVerdict, PathEvidence, Role
 from pgvigil.watchdog.config import keys
+from pgvigil.watchdog.transport.doorman import MAX_STRANGERS
 
 pytestmark = pytest.mark.live
 
@@ -273,6 +274,19 @@ def test_garbage_to_the_port_of_the_transport(cluster: Cluster) -> None:
                     one.sendall(garbage)
             leader.wait_log(r"WARNING dropped \d+ connections of unknown hosts; the newest: 127.0.0.78 does not speak")
         _knock_with_other_keys(leader)
+
+
+def test_silent_connections_to_the_port_of_the_transport(cluster: Cluster) -> None:
+    standby = cluster.standbys()[0]
+    main = psutil.Process(standby.pid_of("watchdog main"))
+    with unharmed(cluster, standby), ExitStack() as held:
+        before = main.num_fds()
+        for _ in range(400):
+            one = socket.create_connection((standby.address, standby.port), 10, ("127.0.0.78", 0))
+            held.enter_context(one)
+        for _ in observe(0.5):
+            pass
+        assert main.num_fds() - before <= MAX_STRANGERS + 30
 
 
 def _knock_with_other_keys(leader: Member) -> None:

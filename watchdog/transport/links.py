@@ -9,9 +9,10 @@ means is not looked at.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import zmq
@@ -21,6 +22,7 @@ from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.codec import MAX_FRAME_BYTES
 from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.loop import Loop
+from pgvigil.watchdog.transport.doorman import Doorman
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
@@ -42,8 +44,8 @@ BIND_RETRY_MAX_NS = 2000 * NS_PER_MS
 REBUILD_NS = 2000 * NS_PER_MS
 CALM_NS = 1000 * NS_PER_MS
 TOLERATED_FAILURES = 3
-MAX_ACCEPTED = 256
 BATCH = 64
+MIN_DESCRIPTORS = 8192
 
 # zmq.h: the value of HANDSHAKE_FAILED_PROTOCOL when a box does not open with the key that was expected.
 CRYPTOGRAPHIC = 0x11000001
@@ -57,6 +59,7 @@ KEY_CHECK = (
 )
 UNKNOWN_KEY = "has a key of no configured node: is the configuration the same on both hosts?"
 NOT_PGVIGIL = "does not speak pgvigil's protocol: is the port right on both hosts?"
+TOO_MANY = "opens too many connections at once: is it one of the cluster's hosts, and what runs there?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ def _harden(opened: Socket, address: str) -> None:
     opened.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     opened.setsockopt(zmq.BACKLOG, BACKLOG)
     opened.setsockopt(zmq.IPV6, int(":" in address))
+
+
+def allow_descriptors() -> None:
+    """Raise this process's soft limit if it is low (1024 is usual): libzmq aborts the process that has none left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MIN_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MIN_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Monitored:
@@ -141,11 +152,14 @@ class Listener:
         address: str,
         port: int,
         keys: KeyPair,
+        expected: Container[str],
         on_part: Callable[[zmq.Frame], None],
         on_refused: Callable[[str, str], None],
         say: channel.Complain,
     ) -> None:
+        """`expected` are the addresses of the configured peers."""
         self.address = address
+        self._port = port
         self.endpoint = f"tcp://{address_text(address)}:{port}"
         self.bound = False
         self.last_error = ""
@@ -155,7 +169,7 @@ class Listener:
         self._opened: _Monitored | None = None
         self._retry_at_ns = 0
         self._retry_ns = BIND_RETRY_NS
-        self._accepted: dict[int, str] = {}
+        self._doorman = Doorman(expected)
         self._failed = ""
 
     def wake(self) -> int | None:
@@ -205,18 +219,31 @@ class Listener:
         A caller whose descriptor was closed before it could be asked for its address is passed over: it comes again.
         """
         if event == zmq.EVENT_ACCEPTED:
-            if len(self._accepted) >= MAX_ACCEPTED:
-                self._accepted.clear()
-            self._accepted[value] = _peer_address(value)
+            self._accepted(value)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._failed = KEY_CHECK if value == CRYPTOGRAPHIC else NOT_PGVIGIL
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._failed = UNKNOWN_KEY
         elif event == zmq.EVENT_DISCONNECTED:
-            address, reason = self._accepted.pop(value, ""), self._failed
+            address, reason = self._doorman.leave(value), self._failed
             self._failed = ""
             if reason and address:
                 self._on_refused(address, reason)
+
+    def _accepted(self, descriptor: int) -> None:
+        """Hang up at once if there are too many; the end of the connection is told by an event like any other."""
+        try:
+            copy = socket.socket(fileno=os.dup(descriptor))
+        except OSError:
+            return
+        with copy:
+            try:
+                address = str(copy.getpeername()[0])
+                if copy.getsockname()[1] == self._port and not self._doorman.admit(descriptor, address):
+                    copy.shutdown(socket.SHUT_RDWR)
+                    self._on_refused(address, TOO_MANY)
+            except OSError:
+                return
 
     def close(self) -> None:
         """Stop listening."""
@@ -332,17 +359,3 @@ class Link:
             self._opened.close()
         self._rebuild_at_ns = None
         self.connected = False
-
-
-def _peer_address(descriptor: int) -> str:
-    """Who is at the other end of one of libzmq's descriptors; empty if it was closed meanwhile."""
-    try:
-        copy = socket.socket(fileno=os.dup(descriptor))
-    except OSError:
-        return ""
-    with copy:
-        try:
-            name = copy.getpeername()
-        except OSError:
-            return ""
-    return str(name[0]) if isinstance(name, tuple) and name else ""
