@@ -10,7 +10,7 @@ SECONDS ?= 60
 TARGET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -57,6 +57,9 @@ acceptance: packages setup  ## every fault of the acceptance table RUNS times, w
 
 bench: packages setup  ## processes, memory and CPU of every node in steady state
 	$(BIN)/python -m pgvigil.watchdog.demo.bench
+
+flood: packages setup  ## 20,000 packets of garbage a second against the leader, 30 s for each port
+	$(BIN)/python -m pgvigil.watchdog.demo.hostile
 
 fuzz: setup      ## coverage-guided fuzzing of every decoder for SECONDS=60 each; TARGET=config for one
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock

@@ -16,7 +16,7 @@ from pgvigil.heartbeat.packet import MAX_DATAGRAM_BYTES, Heartbeat, OtherKeyErro
 from pgvigil.heartbeat.session import MAX_NONCE, Freshness, FreshnessTable
 from pgvigil.heartbeat.settings import HeartbeatSettings
 from pgvigil.heartbeat.shell import Shell
-from pgvigil.heartbeat.trouble import Retry, Troubles
+from pgvigil.heartbeat.trouble import SAY_INTERVAL_NS, Retry, Troubles
 from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Outbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
@@ -33,6 +33,7 @@ CHORES_EARLY_NS = 250 * NS_PER_MS  # when a datagram has woken us anyway
 REPEAT_SESSIONS_NS = 5 * NS_PER_S
 RETRY_SESSIONS_NS = 20 * NS_PER_MS
 OTHER_KEY_INTERVAL_NS = 3600 * NS_PER_S
+OTHER_KEY_OVER_NS = 5 * NS_PER_S
 UNPROVEN_FOR_NS = 2 * NS_PER_S  # shorter is an exchange of nonces, longer is a peer that does not hear us
 
 
@@ -42,22 +43,38 @@ def draw_nonce() -> int:
 
 
 class KeyWatch:
-    """Whose heartbeats are signed with another key: said once, then once an hour, and when it is over."""
+    """Whose heartbeats are signed with another key: said once, then once an hour, and when it is over.
+
+    Addresses of datagrams are easily forged, so right and wrong keys may come by turns for ever: it is over only when
+    no wrong one has come for a while, and what was over is said anew once a minute at most.
+    """
 
     def __init__(self) -> None:
         self._said_at_ns: dict[str, int] = {}
+        self._newest_ns: dict[str, int] = {}
+        self._over: set[str] = set()
 
     def other_key(self, source: str, now_ns: int) -> bool:
         """True if it is time to say it about this source."""
+        self._newest_ns[source] = now_ns
+        pause_ns = SAY_INTERVAL_NS if source in self._over else OTHER_KEY_INTERVAL_NS
         said_at_ns = self._said_at_ns.get(source)
-        if said_at_ns is not None and now_ns - said_at_ns < OTHER_KEY_INTERVAL_NS:
+        if said_at_ns is not None and now_ns - said_at_ns < pause_ns:
             return False
         self._said_at_ns[source] = now_ns
+        self._over.discard(source)
         return True
 
-    def our_key(self, source: str) -> bool:
-        """True if this source had another key before."""
-        return self._said_at_ns.pop(source, None) is not None
+    def our_key(self, source: str, now_ns: int) -> bool:
+        """True if it is time to say that this source, which had another key before, has ours now."""
+        newest_ns = self._newest_ns.get(source)
+        if newest_ns is None or now_ns - newest_ns < OTHER_KEY_OVER_NS:
+            return False
+        del self._newest_ns[source]
+        if source in self._over:
+            return False
+        self._over.add(source)
+        return True
 
 
 class Receiver:
@@ -155,7 +172,7 @@ class Receiver:
         self._last_fresh_ns[peer.node_id] = now_ns
         if self._bundle.add(frames.Heard(heartbeat.sender, self._settings.path, now_ns, heartbeat.beat)):
             self._send_bundle()
-        if self._keys.our_key(peer.label):
+        if self._keys.our_key(peer.label, now_ns):
             logger.info("heartbeats from %s (%s) are signed with our key again", udp.plain_host(source), peer.label)
             self._troubles.resolve(peer.node_id)
 

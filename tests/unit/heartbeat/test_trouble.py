@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pgvigil.heartbeat.receiver import OTHER_KEY_INTERVAL_NS, KeyWatch, draw_nonce
+import pytest
+
+from pgvigil.heartbeat.receiver import OTHER_KEY_INTERVAL_NS, OTHER_KEY_OVER_NS, KeyWatch, draw_nonce
 from pgvigil.heartbeat.session import MAX_NONCE
-from pgvigil.heartbeat.trouble import Retry, Troubles
+from pgvigil.heartbeat.trouble import SAY_INTERVAL_NS, Retry, Troubles
 from pgvigil.ipc.frames import PathTrouble
 
 S = 1_000_000_000
+MS = 1_000_000
 
 
 def test_the_log_gets_one_line_a_minute_for_each_class() -> None:
@@ -69,12 +72,26 @@ def test_retries_back_off() -> None:
 
 def test_another_key_is_said_once_an_hour_and_its_end_once() -> None:
     watch = KeyWatch()
-    assert not watch.our_key("pg02")
+    assert not watch.our_key("pg02", 0)
     assert [watch.other_key("pg02", at * S) for at in (0, 1, 3599)] == [True, False, False]
     assert watch.other_key("pg03", 5 * S)
     assert watch.other_key("pg02", OTHER_KEY_INTERVAL_NS)
-    assert watch.our_key("pg02") and not watch.our_key("pg02")
-    assert watch.other_key("pg02", OTHER_KEY_INTERVAL_NS + 1)
+    over_ns = OTHER_KEY_INTERVAL_NS + OTHER_KEY_OVER_NS
+    assert not watch.our_key("pg02", over_ns - 1)
+    assert watch.our_key("pg02", over_ns) and not watch.our_key("pg02", over_ns)
+    assert not watch.other_key("pg02", over_ns + 1)
+    assert not watch.our_key("pg02", over_ns + OTHER_KEY_OVER_NS + 1)
+    assert watch.other_key("pg02", OTHER_KEY_INTERVAL_NS + SAY_INTERVAL_NS)
+
+
+@pytest.mark.parametrize("pause_ms", [1, 200, 4900, 5100, 61_000])
+def test_forged_addresses_do_not_fill_the_log_by_turns_with_right_ones(pause_ms: int) -> None:
+    watch, lines = KeyWatch(), 0
+    for now_ms in range(0, 3_500_000, 50):
+        if now_ms % pause_ms < 50:
+            lines += watch.other_key("pg02", now_ms * MS)
+        lines += watch.our_key("pg02", now_ms * MS)
+    assert lines == 1 if pause_ms * MS < OTHER_KEY_OVER_NS else lines <= 2 * 60
 
 
 def test_nonces_fit_the_codec_and_differ() -> None:
