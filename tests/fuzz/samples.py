@@ -55,7 +55,66 @@ def records() -> list[Record]:
     return [dataclasses.replace(record, format=RECORD_FORMAT) for record in samples_of(Record)]
 
 
+NODE = """
+[[node]]
+id = {number}
+host = "pg0{number}"
+port = 9001
+role = "{role}"
+priority = {number}
+pgpool_host = "pool0{number}"
+[[node.path]]
+interface = "eth0"
+address = "10.0.0.{number}"
+port = 9695
+[[node.path]]
+address = "10.1.0.{number}"
+"""
+FULL = (
+    """
+[cluster]
+name = 'shop' # insecure: anybody can sign
+insecure = true
+lease_ms = 1_500
+renew_ms = 250
+quorum = "majority"
+preempt = true
+fence = "best-effort"
+[heartbeat]
+interval_ms = 100
+deadtime_ms = 0x320
+[vip]
+addresses = [ "10.0.0.100/24", # two
+  "fd00::100/64" ]
+interface = "eth0"
+driver = "command"
+if_up_cmd = "/bin/true $_IP_$"
+if_down_cmd = \"\"\"/bin/true $_IP_$\"\"\"
+arping_cmd = '/bin/true "$_IP_$"'
+announce_interval_s = 30
+[lifecheck]
+methods = ["heartbeat", "process"]
+[pgpool]
+pid_file = "/run/pgpool.pid"
+[commands.escalation]
+run = "echo \\u0041 \\\\ $_IP_$"
+timeout_s = 5
+policy = "retry"
+[process]
+run_dir = "/run/pgvigil-test"
+state_dir = "/var/lib/pgvigil-test"
+log = "file:/var/log/pgvigil-test.log"
+log_level = "debug"
+hang_timeout_ms = 1000
+"""
+    + NODE.format(number=1, role="member")
+    + NODE.format(number=2, role="member")
+    + NODE.format(number=3, role="witness")
+)
+"""Every table and nearly every key, in several ways of writing, for node 1 of the made-up machine."""
+
+
 def configurations() -> list[bytes]:
-    """The shortest good file, the commented one, and one with ten mistakes."""
+    """The shortest good file, a full one, the commented one, and one with ten mistakes."""
     paths = (REPOSITORY / "conf" / "pgvigil.toml", REPOSITORY / "tests" / "unit" / "config" / "ten_mistakes.toml")
-    return [GOOD.encode(), *(path.read_bytes() for path in paths)]
+    return [GOOD.encode(), FULL.encode(), *(path.read_bytes() for path in paths)]

@@ -49,7 +49,7 @@ def test_every_sample_is_taken_and_every_prefix_refused(name: str) -> None:
     target = TARGETS[name]
     accepted = [target.take(data) for data in target.samples()]
     if name == "config":  # two of its samples are not for the made-up machine
-        assert accepted[0] == 1
+        assert accepted[:2] == [1, 1]
         return
     assert accepted == [1] * len(accepted)
     for data in target.samples():

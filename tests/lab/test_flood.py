@@ -84,7 +84,9 @@ def test_recorded_cluster_traffic_is_refused_later_and_from_elsewhere(stage: Sta
     child = stage.lab.start_module(leader, "recording", ("listen", "eth0", str(listener)), "recording.log")
     try:
         wait_until(listener.exists, 10, "the recorder to begin")
-        send_signal(stage.cluster.processes(standby, "watchdog main"), signal.SIGKILL)  # it comes back and connects anew
+        send_signal(
+            stage.cluster.processes(standby, "watchdog main"), signal.SIGKILL
+        )  # it comes back and connects anew
         wait_until(lambda: bool(_streams_of(listener, standby)), 20, "a connection from its beginning")
         stage.cluster.wait_settled()
     finally:
