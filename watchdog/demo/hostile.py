@@ -62,7 +62,11 @@ SCENES: dict[str, tuple[Stream, ...]] = {
     "heartbeat-port": (Stream("datagrams", BEAT_PORT),),
     "heartbeat-port-from-a-peer": (Stream("datagrams", BEAT_PORT, from_peer=True),),
     "cluster-port": (Stream("segments", CLUSTER_PORT), CONNECTIONS),
-    "both-ports": (Stream("datagrams", BEAT_PORT, 0.5), Stream("segments", CLUSTER_PORT, 0.5), CONNECTIONS),
+    "both-ports": (
+        Stream("datagrams", BEAT_PORT, 0.5, from_peer=True),
+        Stream("segments", CLUSTER_PORT, 0.5),
+        CONNECTIONS,
+    ),
 }
 
 

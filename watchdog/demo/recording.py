@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from pgvigil.watchdog.demo.realtime import measure_in_real_time
 ETH_P_IP = 0x0800
 LARGEST_PACKET_BYTES = 65535
 HANG_UP_LIMIT_S = 5.0
+GREETING_BYTES = 10
+GREETING_S = 0.2
 _LENGTH = struct.Struct("=I")
 _PORTS = struct.Struct("!HH")
 _SEQUENCE = struct.Struct("!I")
@@ -162,7 +165,10 @@ def replay_streams(packets: Iterable[bytes], address: str, port: int) -> Replaye
     for stream in found:
         with socket.create_connection((address, port), HANG_UP_LIMIT_S) as sock:
             try:
-                sock.sendall(stream)
+                # As callers do: the greeting, then the rest. A caller that is gone at once cannot be named.
+                sock.sendall(stream[:GREETING_BYTES])
+                time.sleep(GREETING_S)
+                sock.sendall(stream[GREETING_BYTES:])
                 while data := sock.recv(65536):
                     answered += len(data)
                 ended += 1
