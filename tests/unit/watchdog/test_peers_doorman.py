@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import psutil
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.watchdog.peers_lab import Node, address, free_port, run_for, run_until, settings
 
 from pgvigil.watchdog.transport.doorman import MAX_PER_PEER, MAX_STRANGERS, Doorman
+from pgvigil.watchdog.transport.links import allow_descriptors
 
 STRANGER = "127.0.0.77"
 OTHERS = 60
@@ -62,6 +65,26 @@ def test_a_configured_host_is_told_by_its_name_and_keeps_what_it_has() -> None:
         told = [line for line in first.said if "too many connections" in line]
         assert len(told) == 1 and told[0].startswith("pg02 (127.0.10.2) opens too many connections at once")
         assert first.connected() and second.connected()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 4096, (4096, 4096)),
+        (1024, 524_288, (8192, 524_288)),
+        (1024, resource.RLIM_INFINITY, (8192, resource.RLIM_INFINITY)),
+        (20_000, 20_000, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_a_low_limit_of_descriptors_is_raised(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: tuple[int, int] | None
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    allow_descriptors()
+    assert asked == ([] if raised is None else [raised])
 
 
 def test_who_leaves_makes_room() -> None:
