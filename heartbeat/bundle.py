@@ -13,12 +13,12 @@ from operator import attrgetter
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Heard
 
-# All in intervals.
+# In intervals.
 IN_TIME = 1.5
 LONGEST_HOLD = 2.5
 MARGIN = 0.25
-EARLY = 0.5
-"""When a heartbeat comes and what waits would go so soon anyway, it goes now: a time-out is a wake-up more."""
+EARLY = 0.4
+"""Share of the hold: a heartbeat that comes so shortly before its end takes all with it and spares a wake-up."""
 SHORTEST_DEADTIME = 3
 LONGEST_INTERVAL_MS = 400
 """Slower heartbeats go at once: they cost little, and what status shows would be old."""
@@ -45,7 +45,7 @@ class Bundle:
         interval_ns = interval_ms * NS_PER_MS if interval_ms <= LONGEST_INTERVAL_MS else 0
         self._in_time_ns = int(interval_ns * IN_TIME)
         self._hold_ns = int(interval_ns * hold_intervals(interval_ms, deadtime_ms))
-        self._early_ns = int(interval_ns * EARLY)
+        self._early_ns = int(self._hold_ns * EARLY)
         self._newest: dict[int, Heard] = {}
         self._held: dict[int, Heard] = {}
         self.due_ns: int | None = None

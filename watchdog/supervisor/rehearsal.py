@@ -73,7 +73,7 @@ class _Play:
         self._troubles.due(now_ns)
         self._bundle.add(frames.Heard(PEER, 0, now_ns, taken.beat))
         self._say(frames.HeardTogether(self._bundle.take()), now_ns)
-        self._judge.step(now_ns, judge.Heartbeat(PEER, 0, now_ns, taken.beat))
+        self._judge.step(now_ns, frames.HeardTogether((frames.Heard(PEER, 0, now_ns, taken.beat),)))
         self._judge.wake()
         self._say(frames.Verdicts(now_ns, Health.ALIVE, now_ns, "", self._judge.verdicts(now_ns), ()), now_ns)
         self._say(frames.Sessions(0, self._freshness.announced()), now_ns)
