@@ -27,6 +27,9 @@ ROW = 4
 """So many blocks in a row at the start of a pool: it is a new one, and no hole is left in the old ones."""
 MAX_FILL_BYTES = 128 * 1024
 
+LARGEST_PIECE = 64 * 1024 - 8  # of the heap; 8 bytes are malloc's own, and it gives out multiples of 16 with them
+MAX_HEAP_FILL_BYTES = 8 * 1024 * 1024
+
 _fillings: list[list[object]] = []
 
 
@@ -41,7 +44,7 @@ def freeze() -> None:
     gc.collect()
     fill_holes()
     gc.freeze()
-    _trim()
+    fill_heap()
 
 
 def fill_holes() -> int:
@@ -74,8 +77,25 @@ def _block(size: int, number: int) -> object:
     return float(number) if size == 2 * STEP else bytes(size - BYTES_OVERHEAD)
 
 
-def _trim() -> None:
-    """Give back the pages that malloc holds free, where it is the C library's."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+def fill_heap() -> int:
+    """The same for what malloc serves: occupy the free pieces below the end of the heap. Returns their bytes.
+
+    Whole free pages among them are given back first, and stay so: nobody writes to what is only occupied.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):
+        return 0  # not the GNU C library: nothing is known about its heap
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc.argtypes, libc.free.argtypes = (ctypes.c_size_t,), (ctypes.c_void_p,)
+    libc.malloc_trim(0)
+    end = libc.sbrk(0)
+    filled, size = 0, LARGEST_PIECE
+    while size > 0:
+        piece = libc.malloc(size)
+        if piece is not None and piece + size <= end and filled < MAX_HEAP_FILL_BYTES:
+            filled += size
+            continue
+        libc.free(piece)  # it came from new memory: no free piece is this large any more
+        size -= max(STEP, size // STEP // STEP * STEP)
+    libc.malloc_trim(0)
+    return filled
