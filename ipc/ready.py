@@ -78,7 +78,9 @@ class SignOfLife:
     def __init__(self, link: Link, interval_ns: int, describe: Callable[[], frames.Alive]) -> None:
         self._link = link
         self._interval_ns = interval_ns
-        self.slack_ns = interval_ns // 4
+        # More than the pause between two wake-ups that most children have anyway (400 ms); less would make this a
+        # wake-up of its own, again and again right before the next of those.
+        self.slack_ns = interval_ns * 2 // 5
         self._describe = describe
         self._due_ns = 0
 

@@ -21,12 +21,14 @@ from pgvigil.lifecheck.settings import LifecheckSettings
 
 logger = logging.getLogger("pgvigil")
 
-REPEAT_NS = 1200 * NS_PER_MS
+REPEAT_NS = 1400 * NS_PER_MS
 EAGER_FOR_NS = NS_PER_S
 EAGER_REPEAT_NS = 50 * NS_PER_MS
 RETRY_NS = 20 * NS_PER_MS
 PULSE_NS = CHECK_INTERVAL_NS
-SLACK_NS = 250 * NS_PER_MS  # each wake-up costs: what is due soon is done when heartbeats have woken us
+# Each wake-up costs: what is due soon is done when heartbeats have woken us, every 400 to 500 ms.
+PULSE_SLACK_NS = 250 * NS_PER_MS
+REPORT_SLACK_NS = 400 * NS_PER_MS
 TROUBLE_VALID_NS = 15 * NS_PER_S
 MAX_TROUBLES = 64
 MAX_REASON = 400  # all of them have to fit into one frame
@@ -77,7 +79,7 @@ class TroubleTable:
 class Lifecheck:
     """A participant of the loop that joins judge, probe and reports."""
 
-    slack_ns = SLACK_NS
+    slack_ns = REPORT_SLACK_NS
 
     def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
         now_ns = boottime_ns()
@@ -168,12 +170,12 @@ class Lifecheck:
         self._notice_lateness(now_ns)
         if (at := self._judge.wake()) is not None and now_ns >= at:
             self._conclude(self._judge.step(now_ns), now_ns)
-        horizon_ns = now_ns + SLACK_NS
+        horizon_ns = now_ns + PULSE_SLACK_NS
         if horizon_ns >= self._pulse_due_ns:
             self._pulse_due_ns = now_ns + PULSE_NS
         if self._probe is not None and horizon_ns >= (self._probe.wake() or 0):
             self._probe.tick(now_ns)
-        if horizon_ns >= self._reporter.due_ns:
+        if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
             self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
