@@ -45,6 +45,8 @@ class Freshness(enum.Enum):
 
 @dataclass(slots=True)
 class _Session:
+    """What was last taken of one life of the peer."""
+
     boot: int
     nonce: int
     last_sequence: int
