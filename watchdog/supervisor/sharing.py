@@ -8,6 +8,7 @@ see: where the allocator is another one than CPython's, it saves less.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import gc
 
@@ -16,6 +17,9 @@ from pgvigil.ipc import codec, frames
 from pgvigil.watchdog.core import messages, record
 from pgvigil.watchdog.supervisor.rehearsal import rehearse
 from pgvigil.watchdog.transport import envelope
+
+# getaddrinfo and netlink look these up at their first use: every child would have copies of its own (1.1 MiB for IDNA).
+ENCODINGS = ("ascii", "idna")
 
 # Objects/obmalloc.c of CPython 3.10 and newer: blocks of one size lie in pools of 16 KiB behind a header.
 STEP = 16
@@ -35,9 +39,8 @@ _fillings: list[list[object]] = []
 
 def freeze() -> None:
     """Get everything that exists ready to be shared."""
-    # getaddrinfo imports this at its first use, and every child would have a copy of its own (1.1 MiB each).
-    import encodings.idna  # noqa: F401
-
+    for name in ENCODINGS:
+        codecs.lookup(name)  # imports it, and remembers what it found
     codec.prepare((*frames.KINDS.values(), frames.Envelope))
     codec.prepare((*messages.KINDS.values(), envelope.Envelope, record.Record, Heartbeat))
     rehearse()
