@@ -208,6 +208,8 @@ class Inbox:
             received = self._decode(parts)
             if received is not None:
                 yield received
+            if not _readable(self.socket):  # costs half of being refused another message
+                return
 
     def _decode(self, parts: list[bytes]) -> frames.Received | None:
         try:
