@@ -78,9 +78,9 @@ class SignOfLife:
     def __init__(self, link: Link, interval_ns: int, describe: Callable[[], frames.Alive]) -> None:
         self._link = link
         self._interval_ns = interval_ns
-        # More than the pause between two wake-ups that most children have anyway (400 ms); less would make this a
-        # wake-up of its own, again and again right before the next of those.
-        self.slack_ns = interval_ns * 2 // 5
+        # From 0.7 s on it goes with a wake-up that comes anyway: two of 400 ms or four of 200 ms fit before it is due,
+        # so that it does not become a wake-up of its own, again and again right before the next of those.
+        self.slack_ns = interval_ns * 3 // 10
         self._describe = describe
         self._due_ns = 0
 
