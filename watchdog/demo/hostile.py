@@ -95,8 +95,9 @@ class Result:
 
     @property
     def noticed(self) -> bool:
-        """Whether a client saw it."""
-        return self.phase.outage_ms > self.phase.limit_ms
+        """Whether a client saw it; a gap in which the prober itself asked nothing is the machine's."""
+        seen = self.phase.measured.light
+        return (self.phase.measures and self.phase.outage_ms > self.phase.limit_ms) or seen.lost * 1000 > seen.asked
 
     @property
     def holds(self) -> bool:
@@ -105,7 +106,8 @@ class Result:
     def __str__(self) -> str:
         sent = ", ".join(f"{one.kind} {one.sent} at {one.per_s:.0f}/s of {one.wanted_per_s}/s" for one in self.reports)
         taken, lost = self.udp.get("InDatagrams", 0), self.udp.get("RcvbufErrors", 0)
-        verdict = "holds" if self.holds else ", ".join([*self.broken, *(reasons(self.phase) if self.noticed else [])])
+        noticed = [*reasons(self.phase), f"{self.phase.measured.light.lost} questions lost"] if self.noticed else []
+        verdict = ", ".join([*self.broken, *noticed]) or "holds"
         return (
             f"{self.name}: {verdict}\n    sent: {sent}\n"
             f"    leader: {taken} datagrams taken, {lost} lost to a full buffer, grew {self.grown_mb:.1f} MB, "

@@ -15,6 +15,7 @@ from pgvigil.heartbeat.packet import (
     Rejection,
     Signer,
 )
+from pgvigil.ipc import codec
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Beat, Health, Role
 
@@ -114,3 +115,29 @@ def test_what_does_not_fit_is_our_own_mistake() -> None:
 def test_a_key_of_the_wrong_size_is_refused(size: int) -> None:
     with pytest.raises(InvariantError, match="key"):
         Signer(bytes(size))
+
+
+@given(st.integers(0, 255), st.sampled_from([1, 200, 70_000, 2**40]), st.integers(0, 300))
+def test_what_was_read_can_be_written(count: int, node_id: int, small: int) -> None:
+    """Also if others write numbers shorter than we do: the receiver makes a template of what it believes."""
+    signer = Signer(KEY)
+    hears = (node_id,) * count
+    beat = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, small, hears, small)
+    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, small, beat))
+    try:
+        heartbeat = signer.decode(signed + signer._mac(signed))
+    except PacketError:
+        assert len(signed) + 3 * 8 + 16 > MAX_DATAGRAM_BYTES
+        return
+    assert signer.decode(signer.encode(heartbeat)) == heartbeat
+
+
+def test_numbers_written_short_do_not_make_a_datagram_too_long() -> None:
+    signer = Signer(KEY)
+    beat = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 0, (70_000,) * 225, 0)
+    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, 0, beat))
+    datagram = signed + signer._mac(signed)
+    assert MAX_DATAGRAM_BYTES - 24 < len(datagram) <= MAX_DATAGRAM_BYTES
+    with pytest.raises(PacketError, match="in full width") as raised:
+        signer.decode(datagram)
+    assert raised.value.rejection is Rejection.MALFORMED

@@ -156,7 +156,12 @@ def test_an_outage_and_a_broken_promise_do_not_hold() -> None:
     late = replace(CALM, light=Outage(80.0, 20, 1000, (1,), 3.0))
     assert result(late).noticed and not result(late).holds
     assert "80 ms without an answer" in str(result(late))
+    assert not result(replace(CALM, light=Outage(4.0, 2, 1000, (1,), 3.0))).holds
     assert not result(broken=("the VIP moved",)).holds
+
+
+def test_a_prober_that_slept_has_seen_no_outage() -> None:
+    assert result(replace(CALM, light=Outage(80.0, 0, 1000, (1,), 79.0))).holds
 
 
 @pytest.mark.parametrize(
