@@ -1,0 +1,87 @@
+"""One question to the search: a small cluster, what may happen to it, and where it starts.
+
+A message may be taken at any later instant or never, so loss, delay and reordering are in every model without a limit.
+What is limited is said here: how often a process crashes, a message is taken twice, a process is late for its timer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.exhaustive.node import Rate
+from tests.unit.core.bench import document, known_record
+
+from pgvigil.ipc.frames import Health
+from pgvigil.watchdog.core import events as ev
+from pgvigil.watchdog.core.base import CoreNode, CoreSettings
+from pgvigil.watchdog.core.record import Record, blank_record
+
+LEASE_MS = 60
+RENEW_MS = 20
+SIZE = 3
+
+
+class Start(Enum):
+    """Where a search begins."""
+
+    BLANK = "no record has a document"
+    STANDBY = "a founded cluster, nobody has promised anything"
+    LED = "n1 leads term 2, its document is committed, nothing is on its way"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may still go wrong. `operations`: a set of bits, the wishes of operators that are still open."""
+
+    crashes: int = 0
+    doubles: int = 0
+    lates: int = 0
+    operations: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """`depth` and `states` are the limits of a run in CI. `peers` is what every lifecheck says of the other nodes:
+    UNKNOWN lets every node stand as soon as it is free, ALIVE makes them wait for their rank.
+    """
+
+    name: str
+    says: str
+    start: Start
+    depth: int
+    states: int = 2_500_000
+    crashes: int = 0
+    doubles: int = 0
+    lates: int = 0
+    operations: tuple[tuple[int, ev.Event], ...] = ()
+    witnesses: tuple[int, ...] = ()
+    voters: tuple[int, ...] = (1, 2, 3)
+    rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())
+    peers: Health = Health.UNKNOWN
+
+    @property
+    def budget(self) -> Budget:
+        """What may go wrong from the start on."""
+        return Budget(self.crashes, self.doubles, self.lates, (1 << len(self.operations)) - 1)
+
+    def settings(self, node_id: int) -> CoreSettings:
+        """What a node is told once."""
+        nodes = tuple(CoreNode(node, f"n{node}", node in self.witnesses, 1) for node in range(1, SIZE + 1))
+        return CoreSettings(node_id, nodes, LEASE_MS, RENEW_MS, False)
+
+    def record(self, node_id: int) -> Record:
+        """What a disk holds at first: after a clean stop of the whole cluster, so nobody has to wait."""
+        if self.start is Start.BLANK:
+            return blank_record("c", node_id, 100 + node_id)
+        known = document(lease_ms=LEASE_MS, voters=self.voters)
+        return known_record(node_id, boot=1, voted_for=0, promised_ms=LEASE_MS, clean_stop=True, document=known)
+
+    def views(self, node_id: int, started_at_ns: int) -> ev.Views:
+        """What a lifecheck says; it never changes within a model, unless an operation changes it."""
+        peers = tuple(
+            ev.PeerView(node, self.peers, node not in self.witnesses, 1, started_at_ns)
+            for node in range(1, SIZE + 1)
+            if node != node_id
+        )
+        return ev.Views(Health.ALIVE, "", peers)

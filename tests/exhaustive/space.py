@@ -1,0 +1,326 @@
+"""A small cluster as a value, and every step on from it.
+
+A state is a tuple of small numbers: the memory of the invariants, what is left of the budget, one number a node, and the
+messages on their way. What a node does with an event is worked out once, by the real core, and remembered. Two limits are
+the network's: of several messages of one kind on one link only the newest is on its way, and a message that changes
+nothing where it arrives stays on its way (whatever can follow without it can follow with it, too).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from tests.exhaustive import invariants
+from tests.exhaustive.invariants import Fact, Memory
+from tests.exhaustive.model import SIZE, Budget, Model, Start
+from tests.exhaustive.node import Machine, Mail, Node, Outcome
+from tests.exhaustive.state import BASE_NS
+
+from pgvigil.watchdog.core import events as ev
+from pgvigil.watchdog.core.messages import KINDS, NUMBERS
+from pgvigil.watchdog.core.states import State as Role
+
+State = tuple[int, ...]
+Step = tuple[int, State]
+MEMORY, BUDGET, NODES, MAIL = 0, 1, 2, 2 + SIZE
+PLACES = range(SIZE)
+SETTLED_STEPS = 2_000
+V = TypeVar("V")
+
+
+class Kind(IntEnum):
+    """What a step is; the low bits of its label. The rest of the label is a message, a node or an operation."""
+
+    WRITE = 0
+    VIP_DOWN = 1
+    TAKE = 2
+    TIMER = 3
+    TIME = 4
+    START = 5
+    CRASH = 6
+    TAKE_AND_KEEP = 7
+    OPERATE = 8
+
+
+KIND_BITS = 4
+
+
+def label(kind: Kind, what: int = 0) -> int:
+    """A step as a number."""
+    return what << KIND_BITS | kind
+
+
+class Broken(Exception):
+    """A step has broken an invariant."""
+
+    def __init__(self, step: int, text: str) -> None:
+        super().__init__(text)
+        self.step = step
+        self.text = text
+
+
+class Numbers(Generic[V]):
+    """Values and their numbers."""
+
+    def __init__(self, first: V | None = None) -> None:
+        self.values: list[V] = []
+        self._numbers: dict[V, int] = {}
+        if first is not None:
+            self.of(first)
+
+    def of(self, value: V) -> int:
+        """The number of a value."""
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """An `Outcome` in numbers."""
+
+    node: int
+    mail: tuple[int, ...]
+    slots: frozenset[int]
+    facts: int
+    wrong: str | None
+
+
+class Space:
+    """All states of one model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.machines = [
+            Machine(model.settings(node), model.rates[node - 1], model.views(node, BASE_NS), model.record(node))
+            for node in range(1, SIZE + 1)
+        ]
+        self.nodes: list[list[Node]] = [machine.states for machine in self.machines]
+        self._memories = Numbers(Memory())
+        self._budgets = Numbers(Budget())
+        self.mail: Numbers[Mail] = Numbers()
+        self._facts: Numbers[tuple[Fact, ...]] = Numbers(())
+        self._to: list[int] = []
+        self._slot: list[int] = []
+        self._results: list[dict[tuple[int, int, bool], _Result]] = [{} for _ in PLACES]
+        self._aged: list[dict[tuple[int, int], int]] = [{} for _ in PLACES]
+        self._remembered: dict[tuple[int, int], int] = {}
+        self.first = self._begin()
+
+    # --- steps --------------------------------------------------------------------------------------
+
+    def steps(self, state: State) -> list[Step]:
+        """Every step on from a state, with its label. `Broken` at the first that breaks an invariant."""
+        budget = self._budgets.values[state[BUDGET]]
+        patient = self.patient(state)
+        found = [self._take(state, number, False, patient) for number in state[MAIL:]]
+        if budget.doubles:
+            less = self._budgets.of(replace(budget, doubles=budget.doubles - 1))
+            doubled = (*state[:BUDGET], less, *state[NODES:])
+            found += [self._take(doubled, number, True, patient) for number in state[MAIL:]]
+        late = False
+        for place in PLACES:
+            node = self.nodes[place][state[NODES + place]]
+            if node.core is None:
+                found.append(self._local(state, place, label(Kind.START, place), patient))
+                continue
+            if node.due:
+                late = True
+                found.append(self._local(state, place, label(Kind.TIMER, place), patient))
+            if node.waiting:
+                found.append(self._local(state, place, label(Kind.WRITE, place), patient))
+            if node.dropping:
+                found.append(self._local(state, place, label(Kind.VIP_DOWN, place), patient))
+            if budget.crashes:
+                found.append(self._crash(state, place, budget))
+        found += self._operations(state, budget, patient)
+        if not late:
+            found.append(self._pass(state, state[BUDGET]))
+        elif budget.lates:
+            found.append(self._pass(state, self._budgets.of(replace(budget, lates=budget.lates - 1))))
+        return [step for step in found if step is not None]
+
+    def _take(self, state: State, number: int, keep: bool, patient: bool) -> Step | None:
+        place = self._to[number]
+        before = state[NODES + place]
+        if self.nodes[place][before].core is None:
+            return None
+        step = label(Kind.TAKE, number)
+        result = self._results[place].get((before, step, patient)) or self._work_out(place, before, step, patient)
+        if result.node == before and not result.mail and not result.facts and result.wrong is None:
+            return None
+        kept = state[MAIL:] if keep else tuple([other for other in state[MAIL:] if other != number])
+        return self._joined(state, place, result, label(Kind.TAKE_AND_KEEP, number) if keep else step, kept)
+
+    def _local(self, state: State, place: int, step: int, patient: bool) -> Step | None:
+        before = state[NODES + place]
+        result = self._results[place].get((before, step, patient)) or self._work_out(place, before, step, patient)
+        if result.node == before and not result.mail and result.wrong is None:
+            return None
+        return self._joined(state, place, result, step, state[MAIL:])
+
+    def _joined(self, state: State, place: int, result: _Result, step: int, mail: State) -> Step:
+        """The state with one node changed, its messages sent, and the invariants checked."""
+        if result.wrong is not None:
+            raise Broken(step, result.wrong)
+        if result.mail:
+            slots, slot = result.slots, self._slot
+            mail = tuple(sorted([*[other for other in mail if slot[other] not in slots], *result.mail]))
+        at = NODES + place
+        new = (state[MEMORY], *state[BUDGET:at], result.node, *state[at + 1 : MAIL], *mail)
+        self._check_holders(new, step)
+        if result.facts:
+            memory = self._remembered.get((state[MEMORY], result.facts))
+            if memory is None:
+                memory = self._remember(new, result.facts, step)
+            if memory != state[MEMORY]:
+                new = (memory, *new[1:])
+        return step, new
+
+    def _check_holders(self, state: State, step: int) -> None:
+        gates = leases = 0
+        for place in PLACES:
+            node = self.nodes[place][state[NODES + place]]
+            gates += node.open
+            leases += node.lease
+        if gates > 1 or leases > 1:
+            nodes = [self.nodes[place][state[NODES + place]] for place in PLACES]
+            text = invariants.two_holders([node.open for node in nodes], [node.lease for node in nodes])
+            raise Broken(step, text or "two holders")
+
+    def _remember(self, state: State, facts: int, step: int) -> int:
+        """What the invariants remember from now on. Not cached while a commit is to be checked against the disks."""
+        memory = self._memories.values[state[MEMORY]]
+        disks = [self.nodes[place][state[NODES + place]].disk for place in PLACES]
+        after, wrong = invariants.remember(memory, self._facts.values[facts], disks)
+        if wrong is not None:
+            raise Broken(step, wrong)
+        number = self._memories.of(after)
+        if after.committed == memory.committed:
+            self._remembered[state[MEMORY], facts] = number
+        return number
+
+    def _crash(self, state: State, place: int, budget: Budget) -> Step:
+        node = self.machines[place].crash(self.nodes[place][state[NODES + place]])
+        less = self._budgets.of(replace(budget, crashes=budget.crashes - 1))
+        at = NODES + place
+        return label(Kind.CRASH, place), (state[MEMORY], less, *state[NODES:at], node.number, *state[at + 1 :])
+
+    def _operations(self, state: State, budget: Budget, patient: bool) -> list[Step | None]:
+        found: list[Step | None] = []
+        for number, (node_id, _) in enumerate(self.model.operations):
+            place = node_id - 1
+            if budget.operations >> number & 1 and self.nodes[place][state[NODES + place]].core is not None:
+                less = self._budgets.of(replace(budget, operations=budget.operations & ~(1 << number)))
+                spent = (*state[:BUDGET], less, *state[NODES:])
+                found.append(self._local(spent, place, label(Kind.OPERATE, number), patient))
+        return found
+
+    def _pass(self, state: State, budget: int) -> Step | None:
+        """Time passes to the next instant at which something changes on some node."""
+        instants = []
+        for place in PLACES:
+            next_ns = self.nodes[place][state[NODES + place]].next_ns
+            if next_ns is not None:
+                instants.append(self.machines[place].rate.lasts(next_ns))
+        if not instants:
+            return None
+        passed_ns = min(instants)
+        nodes = [self._age(place, state[NODES + place], passed_ns) for place in PLACES]
+        return label(Kind.TIME, passed_ns), (state[MEMORY], budget, *nodes, *state[MAIL:])
+
+    def _age(self, place: int, number: int, passed_ns: int) -> int:
+        aged = self._aged[place].get((number, passed_ns))
+        if aged is None:
+            aged = self.machines[place].pass_time(self.nodes[place][number], passed_ns).number
+            self._aged[place][number, passed_ns] = aged
+        return aged
+
+    # --- for the story ------------------------------------------------------------------------------
+
+    def patient(self, state: State) -> bool:
+        """Whether a write takes time: only while a crash may still come before it is done.
+
+        Without a crash a slow disk does nothing that a slow network cannot do: it delays what is sent.
+        """
+        return self._budgets.values[state[BUDGET]].crashes > 0
+
+    def place_of(self, step: int) -> int | None:
+        """The place of the node whose core takes the step; None if none does."""
+        kind, what = Kind(step & (1 << KIND_BITS) - 1), step >> KIND_BITS
+        if kind in (Kind.TAKE, Kind.TAKE_AND_KEEP):
+            return self._to[what]
+        if kind is Kind.OPERATE:
+            return self.model.operations[what][0] - 1
+        return None if kind in (Kind.TIME, Kind.CRASH) else what
+
+    # --- what one node does -------------------------------------------------------------------------
+
+    def outcome(self, place: int, before: int, step: int, patient: bool) -> Outcome:
+        """Work a step of one node out, by the real core."""
+        machine, node = self.machines[place], self.nodes[place][before]
+        kind, what = Kind(step & (1 << KIND_BITS) - 1), step >> KIND_BITS
+        if kind is Kind.START:
+            return machine.start(node, patient)
+        if kind is Kind.WRITE:
+            return machine.write(node)
+        return machine.step(node, self._event(kind, what), patient)
+
+    def _event(self, kind: Kind, what: int) -> ev.Event:
+        if kind is Kind.TIMER:
+            return ev.Tick()
+        if kind is Kind.VIP_DOWN:
+            return ev.VipDown()
+        if kind is Kind.OPERATE:
+            return self.model.operations[what][1]
+        mail = self.mail.values[what]
+        return ev.Arrived(mail.sender, mail.record_id, mail.message)
+
+    def _work_out(self, place: int, before: int, step: int, patient: bool) -> _Result:
+        outcome = self.outcome(place, before, step, patient)
+        numbers = {self._slot_of(mail): self._number(mail) for mail in outcome.mail if 1 <= mail.to <= SIZE}
+        result = _Result(
+            outcome.node.number,
+            tuple(numbers.values()),
+            frozenset(numbers),
+            self._facts.of(outcome.facts),
+            outcome.wrong,
+        )
+        self._results[place][before, step, patient] = result
+        return result
+
+    def _slot_of(self, mail: Mail) -> int:
+        return (mail.sender * 10 + mail.to) * (max(KINDS) + 1) + NUMBERS[type(mail.message)]
+
+    def _number(self, mail: Mail) -> int:
+        number = self.mail.of(mail)
+        if number == len(self._to):
+            self._to.append(mail.to - 1)
+            self._slot.append(self._slot_of(mail))
+        return number
+
+    # --- where it begins ----------------------------------------------------------------------------
+
+    def _begin(self) -> State:
+        """All nodes started. For a cluster that is led all goes well until n1 leads; then what is on its way is lost."""
+        state: State = (0, 0, *(machine.off.number for machine in self.machines))
+        for place in PLACES:
+            started = self._local(state, place, label(Kind.START, place), patient=False)
+            assert started is not None
+            state = started[1]
+        if self.model.start is Start.LED:
+            state = self._lead(state)[:MAIL]
+        return (state[MEMORY], self._budgets.of(self.model.budget), *state[NODES:])
+
+    def _lead(self, state: State) -> State:
+        for _ in range(SETTLED_STEPS):
+            core = self.nodes[0][state[NODES]].core
+            assert core is not None
+            if core.state is Role.LEADER and core.committed() and set(core.stored) == {2, 3}:
+                return state
+            steps = self.steps(state)
+            state = min(steps, key=lambda step: (step[0] & (1 << KIND_BITS) - 1, step[0]))[1]
+        raise AssertionError("nobody leads although nothing goes wrong")
