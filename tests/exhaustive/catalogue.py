@@ -13,6 +13,15 @@ FAST = Rate(100, 99)
 
 MODELS = (
     Model("election", "three candidates, a crash before, between and after any writes", Start.STANDBY, 12, crashes=1),
+    Model(
+        "candidate",
+        "two candidates and a witness, one candidate crashes",
+        Start.STANDBY,
+        14,
+        crashes=1,
+        crashing=(1,),
+        witnesses=(3,),
+    ),
     Model("two crashes", "two candidates and a witness, two crashes", Start.STANDBY, 12, crashes=2, witnesses=(3,)),
     Model("lease", "a leader renews or is cut off, a second one is elected", Start.LED, 14, witnesses=(3,)),
     Model(
@@ -23,7 +32,8 @@ MODELS = (
         witnesses=(3,),
         rates=(Rate(), FAST, FAST),
     ),
-    Model("resume", "a leader or voter crashes and resumes", Start.LED, 14, crashes=1, witnesses=(3,)),
+    Model("resume", "a leader crashes and resumes", Start.ELECTED, 14, crashes=1, crashing=(1,), witnesses=(3,)),
+    Model("restart", "a voter crashes and starts again", Start.ELECTED, 14, crashes=1, crashing=(3,), witnesses=(3,)),
     Model(
         "hand-over",
         "a hand-over with a late, lost or doubled release",
@@ -39,16 +49,16 @@ MODELS = (
         "a voter is removed while another node is elected",
         Start.LED,
         14,
-        crashes=1,
         operations=((1, ev.ChangeVoters(1, 0, 3)),),
+        witnesses=(2,),
         peers=Health.ALIVE,
     ),
     Model(
         "stop",
-        "nodes stop cleanly and start again",
-        Start.LED,
+        "a voter stops cleanly and starts again",
+        Start.ELECTED,
         14,
-        operations=((2, ev.Stop(StopMode.FAST)), (1, ev.Stop(StopMode.FAST))),
+        operations=((3, ev.Stop(StopMode.FAST)),),
         witnesses=(3,),
     ),
     Model("late", "processes that are stopped and go on", Start.LED, 14, lates=2, witnesses=(3,)),

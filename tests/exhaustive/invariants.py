@@ -56,13 +56,13 @@ class Memory:
 # --- one node ----------------------------------------------------------------------------------------
 
 
-def facts_of(core: Watchdog, disk: Record | None) -> list[Fact]:
+def facts_of(core: Watchdog, disk: Record) -> list[Fact]:
     """What a core claims. A lone voter commits before its own disk has it, so only durable claims count."""
     facts: list[Fact] = []
     document = core.document
     if core.lease is not None and document is not None:
         facts.append(Leads(core.me, core.lease.term, document))
-        durable = disk is not None and disk.document == document
+        durable = disk.document == document
         if durable and core.committed_stamp == document.stamp:
             facts.append(Committed(document))
     return facts
@@ -78,23 +78,20 @@ def votes_in(me: int, record_id: int, effect: ev.Send) -> list[Fact]:
     return []
 
 
-def went_back(node: int, old: Record | None, new: Record) -> str | None:
+def went_back(node: int, old: Record, new: Record) -> str | None:
     """A record never goes back: term, document, boot, the largest L promised."""
-    if old is None:
-        return None
-    before = (old.boot, old.term, old.stamp, old.promised_ms, old.won_term, old.released_term)
-    after = (new.boot, new.term, new.stamp, new.promised_ms, new.won_term, new.released_term)
-    if any(then > now for then, now in zip(before, after, strict=True)):
-        return f"the record of n{node} went back from {before} to {after}"
+    for name in ("boot", "term", "stamp", "promised_ms", "won_term", "released_term"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before > after:
+            return f"the {name} in the record of n{node} goes back from {before} to {after}"
     if old.stamp == new.stamp and old.document != new.document:
         return f"n{node} stores two documents under one stamp {new.stamp}"
     return None
 
 
-def not_durable(node: int, disk: Record | None, effect: ev.Send) -> str | None:
+def not_durable(node: int, disk: Record, effect: ev.Send) -> str | None:
     """No vote and no acknowledgement leaves a node before the disk could repeat it (P2, P11)."""
     message = effect.message
-    assert disk is not None
     if isinstance(message, Vote) or (isinstance(message, Granted) and message.real):
         whom = node if isinstance(message, Vote) else effect.to
         if (disk.term, disk.voted_for) != (message.term, whom):
@@ -116,7 +113,7 @@ def two_holders(open_gates: Sequence[bool], leases: Sequence[bool]) -> str | Non
     return None
 
 
-def remember(memory: Memory, facts: Iterable[Fact], disks: Sequence[Record | None]) -> tuple[Memory, str | None]:
+def remember(memory: Memory, facts: Iterable[Fact], disks: Sequence[Record]) -> tuple[Memory, str | None]:
     """The memory after what has been seen, and what is wrong with it."""
     for fact in facts:
         if isinstance(fact, Voted):
@@ -159,10 +156,10 @@ def _lost(memory: Memory, fact: Leads) -> str | None:
     return None
 
 
-def _badly_committed(memory: Memory, fact: Committed, disks: Sequence[Record | None]) -> str | None:
+def _badly_committed(memory: Memory, fact: Committed, disks: Sequence[Record]) -> str | None:
     """Committed is what a majority of its voters has on disk, and nothing committed before is missing in it."""
     document = fact.document
-    having = [disk for disk in disks if disk is not None and disk.stamp >= document.stamp]
+    having = [disk for disk in disks if disk.stamp >= document.stamp]
     named = [disk for disk in having if document.voter(disk.node_id) is not None]
     if len(named) < majority(len(document.voters)):
         return f"document {document.stamp} counts as committed, but only {len(named)} of its voters have it on disk"

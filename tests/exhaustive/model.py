@@ -25,8 +25,9 @@ SIZE = 3
 class Start(Enum):
     """Where a search begins."""
 
-    BLANK = "no record has a document"
-    STANDBY = "a founded cluster, nobody has promised anything"
+    BLANK = "all nodes are off, no record has a document"
+    STANDBY = "all nodes of a founded cluster are off, after a clean stop of all"
+    ELECTED = "n1 has just gained its first lease, of term 2, by one answer; the rest is on its way"
     LED = "n1 leads term 2, its document is committed, nothing is on its way"
 
 
@@ -52,6 +53,7 @@ class Model:
     depth: int
     states: int = 2_500_000
     crashes: int = 0
+    crashing: tuple[int, ...] = (1, 2, 3)
     doubles: int = 0
     lates: int = 0
     operations: tuple[tuple[int, ev.Event], ...] = ()

@@ -1,9 +1,9 @@
-"""One machine as a value: the real core, the disk, the effects that wait for it, the kernel's gate. And what it can do.
+"""One machine as a value: the real core, the disk, the effects that wait for it, the kernel's gate; and what it can do.
 
-It does what `watchdog.carrier` does: orders to the gate at once, everything else behind a `Persist` waits until the disk
-has it; in a crash memory and what waits are gone, the gate stays open for as long as it was armed. Every step is a pure
-function of the node and the event, so `Machine` computes it once and remembers it: the search over whole clusters is then
-mostly a matter of looking things up.
+It does what `watchdog.carrier` does: orders to the gate at once; everything else behind a `Persist` waits until the
+disk has it. In a crash memory and what waits are gone, but the gate stays open for as long as it was armed. What a
+machine does depends on nothing but its state and the event, so equal states are one object with a number, and a search
+over whole clusters is mostly a matter of looking numbers up.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class Node:
 
     __slots__ = ("core", "disk", "dropping", "due", "gate_ns", "lease", "next_ns", "number", "open", "waiting")
 
-    def __init__(
-        self, core: Watchdog | None, disk: Record | None, waiting: Waiting, gate_ns: int, dropping: bool
-    ) -> None:
+    def __init__(self, core: Watchdog | None, disk: Record, waiting: Waiting, gate_ns: int, dropping: bool) -> None:
         self.core = core
         self.disk = disk
         self.waiting = waiting
@@ -144,7 +142,6 @@ class Machine:
 
     def start(self, node: Node, patient: bool) -> Outcome:
         """Start the process: its boot is raised durably before anything else (PROTOCOL 1)."""
-        assert node.disk is not None
         record = replace(node.disk, boot=node.disk.boot + 1, clean_stop=False)
         wait_ns = restart_wait_ns(node.disk.promised_ms, node.disk.clean_stop, BASE_NS)
         core = Watchdog(self.settings, record, lambda n: n - 1, BASE_NS, wait_ns)
@@ -206,7 +203,7 @@ class _Turn:
             self.dropping = True
         elif isinstance(effect, ev.Persist) or self.waiting:
             if isinstance(effect, ev.Persist | ev.Send):
-                self.waiting.append(_bare(effect))
+                self.waiting.append(bare(effect))
         elif isinstance(effect, ev.Send):
             self._send(effect)
 
@@ -221,7 +218,7 @@ class _Turn:
 
     def _send(self, effect: ev.Effect) -> None:
         assert isinstance(effect, ev.Send)
-        effect = _bare(effect)
+        effect = bare(effect)
         assert isinstance(effect, ev.Send)
         me, record_id = self.machine.me, self.machine.record_id
         self.wrong = self.wrong or invariants.not_durable(me, self.disk, effect)
@@ -229,8 +226,8 @@ class _Turn:
         self.mail.append(Mail(me, effect.to, record_id, effect.message))
 
 
-def _bare(effect: ev.Effect) -> ev.Effect:
-    """Without the words for people, which differ from one refusal to the next and decide nothing."""
+def bare(effect: ev.Effect) -> ev.Effect:
+    """An effect without the words for people, which differ from one refusal to the next and decide nothing."""
     if isinstance(effect, ev.Send) and isinstance(effect.message, Refused):
         return ev.Send(effect.to, replace(effect.message, reason=""))
     return effect

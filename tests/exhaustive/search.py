@@ -1,7 +1,8 @@
-"""Breadth first through all states of a model, each once, until nothing is new, a limit is met or an invariant is broken.
+"""Breadth first through the states of a model, each once, until nothing is new, a limit is met or something is broken.
 
-A state that was seen is remembered by a 64-bit hash, and by whom it was reached: so a counterexample is a shortest one.
-With two states of the same hash the second would be missed; among ten million states the odds are three in a million.
+A state that was seen is remembered by a 64-bit hash and by the step that reached it first, so a counterexample is as
+short as can be. Of two states with one hash the second would be missed: among ten million, the odds are three in a
+million that it happens at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.exhaustive.space import Broken, Space, State
 class Finding:
     """What a search has found. `path`: the labels of the steps to what is `wrong`."""
 
-    model: Model
+    model: str
     depth: int
     states: int
     transitions: int
@@ -34,13 +35,14 @@ class Finding:
         """In a few words."""
         if self.wrong is not None:
             return f"BROKEN after {len(self.path)} steps: {self.wrong}"
-        return "holds in every state" if self.complete else "holds to this depth"
+        return "holds in every state there is" if self.complete else f"holds to depth {self.depth}"
 
 
 class Search:
     """One run over one model."""
 
     def __init__(self, model: Model, depth: int, states: int) -> None:
+        """At most `depth` steps from the start, and no deeper once `states` are known."""
         self.space = Space(model)
         self._depth = depth
         self._limit = states
@@ -50,41 +52,52 @@ class Search:
         self._transitions = 0
 
     def run(self, told: Callable[[int, int], None] = lambda depth, states: None) -> Finding:
-        """Level by level. `told` hears of every level that is done."""
+        """Level by level; `told` hears of every level that is done."""
         began = time.monotonic()
-        gc.disable()  # nothing here is cyclic, and looking at millions of tuples takes half of the time
-        level: list[State] = [self.space.first]
-        depth, wrong, path, number = 0, None, (), 0
+        gc.disable()  # nothing here is cyclic, and looking through millions of tuples would take half of the time
         try:
-            while level and depth < self._depth and len(self._parents) < self._limit:
-                first = len(self._parents) - len(level)
-                new: list[State] = []
-                for place, state in enumerate(level):
-                    number = first + place
-                    self._expand(state, number, new)
-                level, depth = new, depth + 1
-                told(depth, len(self._parents))
-        except Broken as broken:
-            wrong, path = broken.text, (*self._path_to(number), broken.step)
-            depth += 1
+            return self._run(began, told)
         finally:
             gc.enable()
+
+    def _run(self, began: float, told: Callable[[int, int], None]) -> Finding:
+        level: list[State] = [self.space.first]
+        depth = number = 0
+        while level and depth < self._depth:
+            new: list[State] = []
+            last = depth + 1 == self._depth
+            for state in level:
+                try:
+                    self._expand(state, number, new)
+                except Broken as broken:
+                    return self._finding(began, depth + 1, False, broken.text, (*self._path_to(number), broken.step))
+                number += 1
+                if len(self._parents) > self._limit:
+                    return self._finding(began, depth, False)
+            depth += 1
+            told(depth, len(self._parents))
+            if last:
+                return self._finding(began, depth, number == len(self._parents))
+            level = new
+        return self._finding(began, depth, not level)
+
+    def _finding(
+        self, began: float, depth: int, complete: bool, wrong: str | None = None, path: tuple[int, ...] = ()
+    ) -> Finding:
         seconds = time.monotonic() - began
-        complete = wrong is None and not level
-        return Finding(
-            self.space.model, depth, len(self._parents), self._transitions, seconds, complete, wrong, tuple(path)
-        )
+        states = len(self._parents)
+        return Finding(self.space.model.name, depth, states, self._transitions, seconds, complete, wrong, path)
 
     def _expand(self, state: State, number: int, new: list[State]) -> None:
         seen, parents, labels = self._seen, self._parents, self._labels
         steps = self.space.steps(state)
         self._transitions += len(steps)
-        for label, after in steps:
+        for step, after in steps:
             mark = hash(after)
             if mark not in seen:
                 seen.add(mark)
                 parents.append(number)
-                labels.append(label)
+                labels.append(step)
                 new.append(after)
 
     def _path_to(self, number: int) -> list[int]:

@@ -1,9 +1,9 @@
 """A small cluster as a value, and every step on from it.
 
-A state is a tuple of small numbers: the memory of the invariants, what is left of the budget, one number a node, and the
-messages on their way. What a node does with an event is worked out once, by the real core, and remembered. Two limits are
-the network's: of several messages of one kind on one link only the newest is on its way, and a message that changes
-nothing where it arrives stays on its way (whatever can follow without it can follow with it, too).
+A state is a tuple of small numbers: the memory of the invariants, what is left of the budget, one number a node, and
+the messages on their way. What a node does with an event is worked out once, by the real core, and remembered.
+The network keeps of several messages of one kind on one link only the newest: the older ones are lost. A message that
+changes nothing where it arrives stays on its way, for what can follow without it can follow with it, too.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ Step = tuple[int, State]
 MEMORY, BUDGET, NODES, MAIL = 0, 1, 2, 2 + SIZE
 PLACES = range(SIZE)
 SETTLED_STEPS = 2_000
+IMPATIENT = (False,) * SIZE
 V = TypeVar("V")
 
 
 class Kind(IntEnum):
     """What a step is; the low bits of its label. The rest of the label is a message, a node or an operation."""
 
-    WRITE = 0
-    VIP_DOWN = 1
-    TAKE = 2
-    TIMER = 3
-    TIME = 4
-    START = 5
+    START = 0
+    WRITE = 1
+    VIP_DOWN = 2
+    TAKE = 3
+    TIMER = 4
+    TIME = 5
     CRASH = 6
     TAKE_AND_KEEP = 7
     OPERATE = 8
 
 
 KIND_BITS = 4
+KIND_MASK = (1 << KIND_BITS) - 1
 
 
 def label(kind: Kind, what: int = 0) -> int:
@@ -107,6 +109,7 @@ class Space:
         self._slot: list[int] = []
         self._results: list[dict[tuple[int, int, bool], _Result]] = [{} for _ in PLACES]
         self._aged: list[dict[tuple[int, int], int]] = [{} for _ in PLACES]
+        self._patient = tuple(node in model.crashing for node in range(1, SIZE + 1))
         self._remembered: dict[tuple[int, int], int] = {}
         self.first = self._begin()
 
@@ -134,7 +137,7 @@ class Space:
                 found.append(self._local(state, place, label(Kind.WRITE, place), patient))
             if node.dropping:
                 found.append(self._local(state, place, label(Kind.VIP_DOWN, place), patient))
-            if budget.crashes:
+            if budget.crashes and place + 1 in self.model.crashing:
                 found.append(self._crash(state, place, budget))
         found += self._operations(state, budget, patient)
         if not late:
@@ -143,21 +146,23 @@ class Space:
             found.append(self._pass(state, self._budgets.of(replace(budget, lates=budget.lates - 1))))
         return [step for step in found if step is not None]
 
-    def _take(self, state: State, number: int, keep: bool, patient: bool) -> Step | None:
+    def _take(self, state: State, number: int, keep: bool, patient: tuple[bool, ...]) -> Step | None:
         place = self._to[number]
         before = state[NODES + place]
         if self.nodes[place][before].core is None:
             return None
         step = label(Kind.TAKE, number)
-        result = self._results[place].get((before, step, patient)) or self._work_out(place, before, step, patient)
+        known = self._results[place].get((before, step, patient[place]))
+        result = known or self._work_out(place, before, step, patient[place])
         if result.node == before and not result.mail and not result.facts and result.wrong is None:
             return None
         kept = state[MAIL:] if keep else tuple([other for other in state[MAIL:] if other != number])
         return self._joined(state, place, result, label(Kind.TAKE_AND_KEEP, number) if keep else step, kept)
 
-    def _local(self, state: State, place: int, step: int, patient: bool) -> Step | None:
+    def _local(self, state: State, place: int, step: int, patient: tuple[bool, ...]) -> Step | None:
         before = state[NODES + place]
-        result = self._results[place].get((before, step, patient)) or self._work_out(place, before, step, patient)
+        known = self._results[place].get((before, step, patient[place]))
+        result = known or self._work_out(place, before, step, patient[place])
         if result.node == before and not result.mail and result.wrong is None:
             return None
         return self._joined(state, place, result, step, state[MAIL:])
@@ -209,7 +214,7 @@ class Space:
         at = NODES + place
         return label(Kind.CRASH, place), (state[MEMORY], less, *state[NODES:at], node.number, *state[at + 1 :])
 
-    def _operations(self, state: State, budget: Budget, patient: bool) -> list[Step | None]:
+    def _operations(self, state: State, budget: Budget, patient: tuple[bool, ...]) -> list[Step | None]:
         found: list[Step | None] = []
         for number, (node_id, _) in enumerate(self.model.operations):
             place = node_id - 1
@@ -241,16 +246,16 @@ class Space:
 
     # --- for the story ------------------------------------------------------------------------------
 
-    def patient(self, state: State) -> bool:
-        """Whether a write takes time: only while a crash may still come before it is done.
+    def patient(self, state: State) -> tuple[bool, ...]:
+        """On which nodes a write takes time: where a crash may still come before it is done.
 
         Without a crash a slow disk does nothing that a slow network cannot do: it delays what is sent.
         """
-        return self._budgets.values[state[BUDGET]].crashes > 0
+        return self._patient if self._budgets.values[state[BUDGET]].crashes else IMPATIENT
 
     def place_of(self, step: int) -> int | None:
         """The place of the node whose core takes the step; None if none does."""
-        kind, what = Kind(step & (1 << KIND_BITS) - 1), step >> KIND_BITS
+        kind, what = Kind(step & KIND_MASK), step >> KIND_BITS
         if kind in (Kind.TAKE, Kind.TAKE_AND_KEEP):
             return self._to[what]
         if kind is Kind.OPERATE:
@@ -262,14 +267,15 @@ class Space:
     def outcome(self, place: int, before: int, step: int, patient: bool) -> Outcome:
         """Work a step of one node out, by the real core."""
         machine, node = self.machines[place], self.nodes[place][before]
-        kind, what = Kind(step & (1 << KIND_BITS) - 1), step >> KIND_BITS
+        kind, what = Kind(step & KIND_MASK), step >> KIND_BITS
         if kind is Kind.START:
             return machine.start(node, patient)
         if kind is Kind.WRITE:
             return machine.write(node)
-        return machine.step(node, self._event(kind, what), patient)
+        return machine.step(node, self.event(kind, what), patient)
 
-    def _event(self, kind: Kind, what: int) -> ev.Event:
+    def event(self, kind: Kind, what: int) -> ev.Event:
+        """What the core is told in a step."""
         if kind is Kind.TIMER:
             return ev.Tick()
         if kind is Kind.VIP_DOWN:
@@ -305,22 +311,19 @@ class Space:
     # --- where it begins ----------------------------------------------------------------------------
 
     def _begin(self) -> State:
-        """All nodes started. For a cluster that is led all goes well until n1 leads; then what is on its way is lost."""
-        state: State = (0, 0, *(machine.off.number for machine in self.machines))
-        for place in PLACES:
-            started = self._local(state, place, label(Kind.START, place), patient=False)
-            assert started is not None
-            state = started[1]
-        if self.model.start is Start.LED:
-            state = self._lead(state)[:MAIL]
-        return (state[MEMORY], self._budgets.of(self.model.budget), *state[NODES:])
+        """Everything off; for a cluster that is led, all goes well until n1 leads."""
+        state: State = (0, self._budgets.of(self.model.budget), *(machine.off.number for machine in self.machines))
+        if self.model.start is Start.ELECTED:
+            return self._led(state, {2})
+        return self._led(state, {2, 3})[:MAIL] if self.model.start is Start.LED else state
 
-    def _lead(self, state: State) -> State:
+    def _led(self, state: State, after: set[int]) -> State:
+        """Without any fault, by kinds of steps, until these nodes have acknowledged n1's first document."""
+        budget, state = state[BUDGET], (state[MEMORY], 0, *state[NODES:])
         for _ in range(SETTLED_STEPS):
             core = self.nodes[0][state[NODES]].core
-            assert core is not None
-            if core.state is Role.LEADER and core.committed() and set(core.stored) == {2, 3}:
-                return state
+            if core is not None and core.state is Role.LEADER and core.committed() and set(core.stored) >= after:
+                return (state[MEMORY], budget, *state[NODES:])
             steps = self.steps(state)
-            state = min(steps, key=lambda step: (step[0] & (1 << KIND_BITS) - 1, step[0]))[1]
+            state = min(steps, key=lambda step: (step[0] & KIND_MASK, step[0]))[1]
         raise AssertionError("nobody leads although nothing goes wrong")

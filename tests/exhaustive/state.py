@@ -26,13 +26,14 @@ BASE_NS = 1_000_000_000_000
 LONG_AGO_NS = BASE_NS - 3_600_000_000_000 // 10
 
 # Read by no decision, or the same for the whole search: all starts count as one.
-IGNORED = frozenset(
-    "settings me draw now_ns started_at_ns sentence effects leader_heard_ns _witnesses _voters_of _voter_ids waiting_said "
-    "warned".split()
-)
+IGNORED = (
+    "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
+    "warned", "_witnesses", "_voters_of", "_voter_ids",
+)  # fmt: skip
 PLAIN = (
-    "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to", "round_number",
-    "stepped_back_in_round", "successor", "committed_stamp", "change_request", "views", "fence", "stopping", "promise",
+    "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
+    "round_number", "stepped_back_in_round", "successor", "committed_stamp", "change_request", "views", "fence",
+    "stopping", "promise",
 )  # fmt: skip
 # Instants that only matter while they lie ahead.
 AHEAD = (
@@ -42,7 +43,7 @@ AHEAD = (
 MAYBE = ("free_since_ns", "expected_wake_ns", "better_since_ns", "stop_deadline_ns")
 BOXES = ("round", "lease", "stored", "hellos", "unranked_until_ns", "started_tokens", "ended_commands")
 WISHES = ("hand_over", "hand_over_told")
-KNOWN = IGNORED.union(PLAIN, AHEAD, MAYBE, BOXES, WISHES)
+KNOWN = frozenset((*IGNORED, *PLAIN, *AHEAD, *MAYBE, *BOXES, *WISHES))
 _plain = itemgetter(*PLAIN)
 _ahead = itemgetter(*AHEAD)
 _maybe = itemgetter(*MAYBE)
@@ -203,7 +204,16 @@ def _lease_key(lease: Lease | None) -> Hashable:
     renewals = tuple(
         (item.sequence, item.sent_at_ns, item.lease_ms, frozenset(item.acknowledged)) for item in lease._renewals
     )
-    return lease.term, lease.boot, lease.since_ns, lease.sequence, lease.backed, lease.until_ns, lease.next_renewal_ns, renewals
+    return (
+        lease.term,
+        lease.boot,
+        lease.since_ns,
+        lease.sequence,
+        lease.backed,
+        lease.until_ns,
+        lease.next_renewal_ns,
+        renewals,
+    )
 
 
 def _frozen(value: Any) -> Hashable:

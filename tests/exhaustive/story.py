@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tests.exhaustive.model import SIZE
 from tests.exhaustive.node import Mail
-from tests.exhaustive.space import KIND_BITS, NODES, SIZE, Broken, Kind, Space, State
+from tests.exhaustive.space import KIND_BITS, KIND_MASK, NODES, Broken, Kind, Space, State
 
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Granted, PreVote, Refused, Renew, Vote
@@ -17,7 +18,7 @@ def story(space: Space, path: Sequence[int]) -> Iterator[str]:
     state, passed_ns = space.first, 0
     yield f"start: {space.model.start.value}; {_roles(space, state)}"
     for step in path:
-        kind, what = Kind(step & (1 << KIND_BITS) - 1), step >> KIND_BITS
+        kind, what = Kind(step & KIND_MASK), step >> KIND_BITS
         passed_ns += what if kind is Kind.TIME else 0
         yield f"{passed_ns / NS_PER_MS:7.2f} ms  {_told(space, kind, what)}"
         yield from (f"{'':12}{note}" for note in _notes(space, state, step))
@@ -41,7 +42,7 @@ def _notes(space: Space, state: State, step: int) -> tuple[str, ...]:
     place = space.place_of(step)
     if place is None:
         return ()
-    return space.outcome(place, state[NODES + place], step, space.patient(state)).notes
+    return space.outcome(place, state[NODES + place], step, space.patient(state)[place]).notes
 
 
 def _roles(space: Space, state: State) -> str:
@@ -80,4 +81,6 @@ def _letter(mail: Mail) -> str:
     if isinstance(message, Renew):
         return f"Renew(term {message.term}, boot {message.boot}, number {message.sequence}, document {message.stamp})"
     shown = [getattr(message, name) for name in message.__slots__]
-    return f"{name}({', '.join(f'document {item.stamp}' if isinstance(item, Document) else str(item) for item in shown)})"
+    return (
+        f"{name}({', '.join(f'document {item.stamp}' if isinstance(item, Document) else str(item) for item in shown)})"
+    )
