@@ -72,6 +72,8 @@ class Search:
                 except Broken as broken:
                     return self._finding(began, depth + 1, False, broken.text, (*self._path_to(number), broken.step))
                 number += 1
+                if last:
+                    new.clear()  # counted and never looked at again
                 if len(self._parents) > self._limit:
                     return self._finding(began, depth, False)
             depth += 1

@@ -54,6 +54,14 @@ def label(kind: Kind, what: int = 0) -> int:
     return what << KIND_BITS | kind
 
 
+# The same for every state, so made once: this is the inner loop of millions.
+TAKES, KEEPS = int(Kind.TAKE), int(Kind.TAKE_AND_KEEP)
+STARTS, WRITES, DOWNS, TIMERS, CRASHES = (
+    tuple(label(kind, place) for place in PLACES)
+    for kind in (Kind.START, Kind.WRITE, Kind.VIP_DOWN, Kind.TIMER, Kind.CRASH)
+)
+
+
 class Broken(Exception):
     """A step has broken an invariant."""
 
@@ -88,6 +96,7 @@ class _Result:
     mail: tuple[int, ...]
     slots: frozenset[int]
     facts: int
+    holds: bool
     wrong: str | None
 
 
@@ -128,15 +137,15 @@ class Space:
         for place in PLACES:
             node = self.nodes[place][state[NODES + place]]
             if node.core is None:
-                found.append(self._local(state, place, label(Kind.START, place), patient))
+                found.append(self._local(state, place, STARTS[place], patient))
                 continue
             if node.due:
                 late = True
-                found.append(self._local(state, place, label(Kind.TIMER, place), patient))
+                found.append(self._local(state, place, TIMERS[place], patient))
             if node.waiting:
-                found.append(self._local(state, place, label(Kind.WRITE, place), patient))
+                found.append(self._local(state, place, WRITES[place], patient))
             if node.dropping:
-                found.append(self._local(state, place, label(Kind.VIP_DOWN, place), patient))
+                found.append(self._local(state, place, DOWNS[place], patient))
             if budget.crashes and place + 1 in self.model.crashing:
                 found.append(self._crash(state, place, budget))
         found += self._operations(state, budget, patient)
@@ -151,13 +160,13 @@ class Space:
         before = state[NODES + place]
         if self.nodes[place][before].core is None:
             return None
-        step = label(Kind.TAKE, number)
+        step = number << KIND_BITS | TAKES
         known = self._results[place].get((before, step, patient[place]))
         result = known or self._work_out(place, before, step, patient[place])
-        if result.node == before and not result.mail and not result.facts and result.wrong is None:
+        if result.node == before and not result.mail and result.wrong is None:
             return None
         kept = state[MAIL:] if keep else tuple([other for other in state[MAIL:] if other != number])
-        return self._joined(state, place, result, label(Kind.TAKE_AND_KEEP, number) if keep else step, kept)
+        return self._joined(state, place, result, number << KIND_BITS | KEEPS if keep else step, kept)
 
     def _local(self, state: State, place: int, step: int, patient: tuple[bool, ...]) -> Step | None:
         before = state[NODES + place]
@@ -176,7 +185,8 @@ class Space:
             mail = tuple(sorted([*[other for other in mail if slot[other] not in slots], *result.mail]))
         at = NODES + place
         new = (state[MEMORY], *state[BUDGET:at], result.node, *state[at + 1 : MAIL], *mail)
-        self._check_holders(new, step)
+        if result.holds:
+            self._check_holders(new, step)
         if result.facts:
             memory = self._remembered.get((state[MEMORY], result.facts))
             if memory is None:
@@ -186,15 +196,11 @@ class Space:
         return step, new
 
     def _check_holders(self, state: State, step: int) -> None:
-        gates = leases = 0
-        for place in PLACES:
-            node = self.nodes[place][state[NODES + place]]
-            gates += node.open
-            leases += node.lease
-        if gates > 1 or leases > 1:
-            nodes = [self.nodes[place][state[NODES + place]] for place in PLACES]
-            text = invariants.two_holders([node.open for node in nodes], [node.lease for node in nodes])
-            raise Broken(step, text or "two holders")
+        """Only when a node that has a gate or lease open has changed: nobody else's opens by that, nor by time."""
+        nodes = [self.nodes[place][state[NODES + place]] for place in PLACES]
+        text = invariants.two_holders([node.open for node in nodes], [node.lease for node in nodes])
+        if text is not None:
+            raise Broken(step, text)
 
     def _remember(self, state: State, facts: int, step: int) -> int:
         """What the invariants remember from now on. Not cached while a commit is to be checked against the disks."""
@@ -212,7 +218,7 @@ class Space:
         node = self.machines[place].crash(self.nodes[place][state[NODES + place]])
         less = self._budgets.of(replace(budget, crashes=budget.crashes - 1))
         at = NODES + place
-        return label(Kind.CRASH, place), (state[MEMORY], less, *state[NODES:at], node.number, *state[at + 1 :])
+        return CRASHES[place], (state[MEMORY], less, *state[NODES:at], node.number, *state[at + 1 :])
 
     def _operations(self, state: State, budget: Budget, patient: tuple[bool, ...]) -> list[Step | None]:
         found: list[Step | None] = []
@@ -293,6 +299,7 @@ class Space:
             tuple(numbers.values()),
             frozenset(numbers),
             self._facts.of(outcome.facts),
+            outcome.node.open or outcome.node.lease,
             outcome.wrong,
         )
         self._results[place][before, step, patient] = result
