@@ -7,38 +7,18 @@ command line makes no sense. With `--mutants` the broken cores are searched inst
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from tests.exhaustive.catalogue import MODELS
 from tests.exhaustive.mutants import CASES, find
-from tests.exhaustive.search import Finding, Search
-from tests.exhaustive.story import story
+from tests.exhaustive.runner import Order, Told, run
+from tests.exhaustive.search import Finding
 
-HEAD = f"{'model':14}{'depth':>6}{'states':>12}{'transitions':>13}{'seconds':>9}  verdict"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One search to run, in a process of its own."""
-
-    model: str
-    depth: int
-    states: int
+HEAD = f"{'model':14}{'depth':>6}{'states':>12}{'transitions':>13}{'holders':>9}{'seconds':>9}  verdict"
 
 
-def search(order: Order) -> tuple[Finding, tuple[str, ...]]:
-    """The finding, and the story of a counterexample."""
-    model = next(model for model in MODELS if model.name == order.model)
-    searching = Search(model, order.depth, order.states)
-    finding = searching.run()
-    told = () if finding.wrong is None else tuple(story(searching.space, finding.path))
-    return finding, told
-
-
-def show(results: Iterable[tuple[Finding, tuple[str, ...]]]) -> bool:
+def show(results: Iterable[Told]) -> bool:
     """Print one line a model as it is done; whether everything holds."""
     print(HEAD, flush=True)
     findings: list[Finding] = []
@@ -46,13 +26,13 @@ def show(results: Iterable[tuple[Finding, tuple[str, ...]]]) -> bool:
         findings.append(finding)
         print(
             f"{finding.model:14}{finding.depth:>6}{finding.states:>12,}{finding.transitions:>13,}"
-            f"{finding.seconds:>9.1f}  {finding.verdict}",
+            f"{finding.holders:>9}{finding.seconds:>9.1f}  {finding.verdict}",
             flush=True,
         )
         for line in told:
             print(f"    {line}", flush=True)
     states, transitions = sum(item.states for item in findings), sum(item.transitions for item in findings)
-    print(f"{'all':14}{'':>6}{states:>12,}{transitions:>13,}{sum(item.seconds for item in findings):>9.1f}")
+    print(f"{'all':14}{'':>6}{states:>12,}{transitions:>13,}{'':>9}{sum(item.seconds for item in findings):>9.1f}")
     return all(finding.wrong is None for finding in findings)
 
 
@@ -102,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Order(model.name, chosen.depth or model.depth + chosen.deeper, chosen.states or model.states)
         for model in models
     ]
-    with multiprocessing.get_context("spawn").Pool(chosen.jobs, maxtasksperchild=1) as pool:
-        return 0 if show(pool.imap(search, orders, chunksize=1)) else 1
+    return 0 if show(run(orders, chosen.jobs)) else 1
 
 
 if __name__ == "__main__":

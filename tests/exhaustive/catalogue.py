@@ -1,7 +1,7 @@
 """The small models, each a question about one part of the protocol.
 
-`depth` is what CI searches; the largest have about a million states there. A second leader with a gate that is open needs
-9 steps from a cluster that is off, 13 from one that is led and has lost its leader, 15 if that leader goes on renewing.
+`depth` is what CI searches: deep enough for a leader after the first one, or for the first one in a cluster that is off,
+and at most about a million states. `python -m tests.exhaustive --deeper 2` looks further.
 """
 
 from __future__ import annotations

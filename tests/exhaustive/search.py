@@ -19,12 +19,16 @@ from tests.exhaustive.space import Broken, Space, State
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a search has found. `path`: the labels of the steps to what is `wrong`."""
+    """What a search has found. `path`: the labels of the steps to what is `wrong`.
+
+    `holders`: how many leaders, each of a node and a term, were seen with an open gate, in whatever states.
+    """
 
     model: str
     depth: int
     states: int
     transitions: int
+    holders: int
     seconds: float
     complete: bool
     wrong: str | None
@@ -87,8 +91,8 @@ class Search:
         self, began: float, depth: int, complete: bool, wrong: str | None = None, path: tuple[int, ...] = ()
     ) -> Finding:
         seconds = time.monotonic() - began
-        states = len(self._parents)
-        return Finding(self.space.model.name, depth, states, self._transitions, seconds, complete, wrong, path)
+        name, states, holders = self.space.model.name, len(self._parents), len(self.space.holders())
+        return Finding(name, depth, states, self._transitions, holders, seconds, complete, wrong, path)
 
     def _expand(self, state: State, number: int, new: list[State]) -> None:
         seen, parents, labels = self._seen, self._parents, self._labels

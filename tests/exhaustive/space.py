@@ -250,6 +250,11 @@ class Space:
             self._aged[place][number, passed_ns] = aged
         return aged
 
+    def holders(self) -> set[tuple[int, int]]:
+        """Who was seen with an open gate, as (term, node): a model that never sees a second one has asked nothing."""
+        seen = (node.core for nodes in self.nodes for node in nodes if node.open)
+        return {(core.lease.term, core.me) for core in seen if core is not None and core.lease is not None}
+
     # --- for the story ------------------------------------------------------------------------------
 
     def patient(self, state: State) -> tuple[bool, ...]:

@@ -162,7 +162,7 @@ def core_of_leader() -> Watchdog:
 
 def test_a_crash_loses_what_was_not_written() -> None:
     """Memory is gone and every write that was not done; the disk and what is on its way stay."""
-    space = Space(by_name("election"))
+    space = Space(by_name("two crashes"))
     lost = 0
     for before in states_within(space, 5):
         for label, after in space.steps(before):
