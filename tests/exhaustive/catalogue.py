@@ -1,7 +1,7 @@
 """The small models, each a question about one part of the protocol.
 
-`depth` is what CI searches: deep enough for a leader after the first one, or for the first one in a cluster that is off,
-and at most about a million states. `python -m tests.exhaustive --deeper 2` looks further.
+`depth` is what CI searches: deep enough to see the number of `holders`, leaders with an open gate, that a model asks
+for, and at most about a million states. `make exhaustive DEEPER=2` looks further.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ FAST = Rate(100, 99)
 MODELS = (
     Model(
         "founding",
-        "blank nodes find one another, one of them founds, one is elected",
+        "blank nodes find one another, one founds while the operator of another one ends the waiting, one is elected",
         Start.BLANK,
         depth=11,
+        operations=((2, ev.Bootstrap(1)),),
+        witnesses=(3,),
     ),
     Model(
         "election",
         "three candidates at once",
         Start.STANDBY,
         depth=11,
+        holders=3,
     ),
     Model(
         "candidate",
@@ -61,6 +64,14 @@ MODELS = (
         rates=(Rate(), FAST, FAST),
     ),
     Model(
+        "reordered",
+        "the same, and of each kind two messages are on a link, so that the older may come after the newer",
+        Start.LED,
+        depth=15,
+        kept=2,
+        witnesses=(3,),
+    ),
+    Model(
         "late",
         "the same, with a process that is stopped and goes on: it misses an instant that it wanted to wake at",
         Start.LED,
@@ -87,6 +98,14 @@ MODELS = (
         witnesses=(3,),
     ),
     Model(
+        "challenged",
+        "a new leader hears of a higher term and has itself elected again while its lease runs",
+        Start.ELECTED,
+        depth=14,
+        witnesses=(3,),
+        terms=(1, 1, 5),
+    ),
+    Model(
         "stop",
         "a voter stops cleanly and starts again",
         Start.ELECTED,
@@ -111,6 +130,16 @@ MODELS = (
         depth=18,
         operations=((1, ev.ChangeVoters(1, 0, 3)),),
         witnesses=(2,),
+        peers=Health.ALIVE,
+    ),
+    Model(
+        "joining",
+        "a node joins as a voter while the leader is cut off, and stands at once",
+        Start.LED,
+        depth=17,
+        operations=((1, ev.ChangeVoters(1, 3, 0)),),
+        witnesses=(2,),
+        voters=(1, 2),
         peers=Health.ALIVE,
     ),
 )

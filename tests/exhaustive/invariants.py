@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.messages import Ack, Granted, Vote
-from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.record import Document, Record
 
 
@@ -162,7 +161,7 @@ def _badly_committed(memory: Memory, fact: Committed, disks: Sequence[Record]) -
     document = fact.document
     having = [disk for disk in disks if disk.stamp >= document.stamp]
     named = [disk for disk in having if document.voter(disk.node_id) is not None]
-    if len(named) < majority(len(document.voters)):
+    if 2 * len(named) <= len(document.voters):
         return f"document {document.stamp} counts as committed, but only {len(named)} of its voters have it on disk"
     kept = memory.committed
     if kept is not None and kept.stamp <= document.stamp and document.epoch < kept.epoch:

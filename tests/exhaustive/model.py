@@ -27,7 +27,7 @@ class Start(Enum):
 
     BLANK = "all nodes are off, no record has a document"
     STANDBY = "all nodes of a founded cluster are off, after a clean stop of all"
-    ELECTED = "n1 has just gained its first lease, of term 2, by one answer; the rest is on its way"
+    ELECTED = "n1 has just gained its first lease, of term 2, by one answer; the other is on its way"
     LED = "n1 leads term 2, its document is committed, nothing is on its way"
 
 
@@ -43,22 +43,27 @@ class Budget:
 
 @dataclass(frozen=True)
 class Model:
-    """`depth` and `states` are the limits of a run in CI. `peers` is what every lifecheck says of the other nodes:
-    UNKNOWN lets every node stand as soon as it is free, ALIVE makes them wait for their rank.
+    """`depth` is the limit of a run in CI; there, `holders` leaders with an open gate must have been seen.
+
+    `kept`: how many messages of one kind are on one link at the same time; the older ones are lost. `peers` is what
+    every lifecheck says of the other nodes: UNKNOWN lets a node stand as soon as it is free, ALIVE makes it wait for
+    its rank. `terms` are those on the disks at first.
     """
 
     name: str
     says: str
     start: Start
     depth: int
-    states: int = 2_500_000
+    holders: int = 2
     crashes: int = 0
     crashing: tuple[int, ...] = (1, 2, 3)
     doubles: int = 0
     lates: int = 0
+    kept: int = 1
     operations: tuple[tuple[int, ev.Event], ...] = ()
     witnesses: tuple[int, ...] = ()
     voters: tuple[int, ...] = (1, 2, 3)
+    terms: tuple[int, int, int] = (1, 1, 1)
     rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())
     peers: Health = Health.UNKNOWN
 
@@ -77,7 +82,10 @@ class Model:
         if self.start is Start.BLANK:
             return blank_record("c", node_id, 100 + node_id)
         known = document(lease_ms=LEASE_MS, voters=self.voters)
-        return known_record(node_id, boot=1, voted_for=0, promised_ms=LEASE_MS, clean_stop=True, document=known)
+        term = self.terms[node_id - 1]
+        return known_record(
+            node_id, boot=1, term=term, voted_for=0, promised_ms=LEASE_MS, clean_stop=True, document=known
+        )
 
     def views(self, node_id: int, started_at_ns: int) -> ev.Views:
         """What a lifecheck says; it never changes within a model, unless an operation changes it."""

@@ -72,7 +72,7 @@ CASES = (
     ),
     Case(
         "half of the voters count as a majority",
-        "election", 12, "two",
+        "election", 12, "counts as committed",
         "quorum", "return voters // 2 + 1", "return voters // 2",
     ),
     Case(
@@ -116,6 +116,16 @@ CASES = (
         "stop", 16, TWO,
         "leading", "clean_stop=free and self.now_ns >= self.restart_wait_until_ns",
         "clean_stop=self.now_ns >= self.restart_wait_until_ns",
+    ),
+    Case(
+        "a vote ends a promise",
+        "challenged", 18, TWO,
+        "following", "self.vote_granted_to = sender", "self.vote_granted_to, self.promise = sender, None",
+    ),
+    Case(
+        "a version of the document is sent under the stamp of another",
+        "voters", 14, "two documents under one stamp",
+        "leading", "self.document.stamp.version + 1", "self.document.stamp.version",
     ),
     Case(
         "a release leaves before the gate is closed",

@@ -3,7 +3,8 @@
 A state is a tuple of small numbers: the memory of the invariants, what is left of the budget, one number a node, and
 the messages on their way. What a node does with an event is worked out once, by the real core, and remembered.
 The network keeps of several messages of one kind on one link only the newest: the older ones are lost. A message that
-changes nothing where it arrives stays on its way, for what can follow without it can follow with it, too.
+changes nothing where it arrives stays on its way, for what can follow without it can follow with it, too. Time goes on
+to the next instant at which anything changes on any node: a wish to wake, the end of a gate, promise or restart wait.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.exhaustive.node import Machine, Mail, Node, Outcome
 from tests.exhaustive.state import BASE_NS
 
 from pgvigil.watchdog.core import events as ev
-from pgvigil.watchdog.core.messages import KINDS, NUMBERS
+from pgvigil.watchdog.core.messages import KINDS, NUMBERS, Granted, Message, Refused, RoundId
 from pgvigil.watchdog.core.states import State as Role
 
 State = tuple[int, ...]
@@ -116,6 +117,7 @@ class Space:
         self._facts: Numbers[tuple[Fact, ...]] = Numbers(())
         self._to: list[int] = []
         self._slot: list[int] = []
+        self._newness: list[tuple[int, int, int]] = []
         self._results: list[dict[tuple[int, int, bool], _Result]] = [{} for _ in PLACES]
         self._aged: list[dict[tuple[int, int], int]] = [{} for _ in PLACES]
         self._patient = tuple(node in model.crashing for node in range(1, SIZE + 1))
@@ -180,9 +182,11 @@ class Space:
         """The state with one node changed, its messages sent, and the invariants checked."""
         if result.wrong is not None:
             raise Broken(step, result.wrong)
-        if result.mail:
+        if result.mail and self.model.kept == 1:
             slots, slot = result.slots, self._slot
             mail = tuple(sorted([*[other for other in mail if slot[other] not in slots], *result.mail]))
+        elif result.mail:
+            mail = self._newest(mail, result.mail)
         at = NODES + place
         new = (state[MEMORY], *state[BUDGET:at], result.node, *state[at + 1 : MAIL], *mail)
         if result.holds:
@@ -194,6 +198,14 @@ class Space:
             if memory != state[MEMORY]:
                 new = (memory, *new[1:])
         return step, new
+
+    def _newest(self, mail: State, sent: State) -> State:
+        """Of each kind on each link the newest that a model keeps, by what the messages say of themselves."""
+        slots: dict[int, list[int]] = {}
+        for number in sorted({*mail, *sent}):
+            slots.setdefault(self._slot[number], []).append(number)
+        kept = (sorted(slot, key=self._newness.__getitem__)[-self.model.kept :] for slot in slots.values())
+        return tuple(sorted(number for slot in kept for number in slot))
 
     def _check_holders(self, state: State, step: int) -> None:
         """Only when a node that has a gate or lease open has changed: nobody else's opens by that, nor by time."""
@@ -298,11 +310,12 @@ class Space:
 
     def _work_out(self, place: int, before: int, step: int, patient: bool) -> _Result:
         outcome = self.outcome(place, before, step, patient)
-        numbers = {self._slot_of(mail): self._number(mail) for mail in outcome.mail if 1 <= mail.to <= SIZE}
+        sent = [self._number(mail) for mail in outcome.mail if 1 <= mail.to <= SIZE]
+        newest = {self._slot[number]: number for number in sent}
         result = _Result(
             outcome.node.number,
-            tuple(numbers.values()),
-            frozenset(numbers),
+            tuple(newest.values()) if self.model.kept == 1 else tuple(sent),
+            frozenset(newest),
             self._facts.of(outcome.facts),
             outcome.node.open or outcome.node.lease,
             outcome.wrong,
@@ -310,14 +323,12 @@ class Space:
         self._results[place][before, step, patient] = result
         return result
 
-    def _slot_of(self, mail: Mail) -> int:
-        return (mail.sender * 10 + mail.to) * (max(KINDS) + 1) + NUMBERS[type(mail.message)]
-
     def _number(self, mail: Mail) -> int:
         number = self.mail.of(mail)
         if number == len(self._to):
             self._to.append(mail.to - 1)
-            self._slot.append(self._slot_of(mail))
+            self._slot.append((mail.sender * 10 + mail.to) * (max(KINDS) + 1) + NUMBERS[type(mail.message)])
+            self._newness.append(_newness(mail.message))
         return number
 
     # --- where it begins ----------------------------------------------------------------------------
@@ -326,8 +337,13 @@ class Space:
         """Everything off; for a cluster that is led, all goes well until n1 leads."""
         state: State = (0, self._budgets.of(self.model.budget), *(machine.off.number for machine in self.machines))
         if self.model.start is Start.ELECTED:
-            return self._led(state, {2})
+            state = self._led(state, {2})
+            return (*state[:MAIL], *(number for number in state[MAIL:] if not self._is_answer(number)))
         return self._led(state, {2, 3})[:MAIL] if self.model.start is Start.LED else state
+
+    def _is_answer(self, number: int) -> bool:
+        """To a question of the election that is over."""
+        return isinstance(self.mail.values[number].message, Granted | Refused)
 
     def _led(self, state: State, after: set[int]) -> State:
         """Without any fault, by kinds of steps, until these nodes have acknowledged n1's first document."""
@@ -339,3 +355,12 @@ class Space:
             steps = self.steps(state)
             state = min(steps, key=lambda step: (step[0] & KIND_MASK, step[0]))[1]
         raise AssertionError("nobody leads although nothing goes wrong")
+
+
+def _newness(message: Message) -> tuple[int, int, int]:
+    """Which of two messages of one kind from one node is the newer: term, boot, and the number within them."""
+    asked: RoundId | None = getattr(message, "round_id", None)
+    boot, number = (
+        (getattr(message, "boot", 0), getattr(message, "sequence", 0)) if asked is None else (asked.boot, asked.number)
+    )
+    return getattr(message, "term", 0), boot, number

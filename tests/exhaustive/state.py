@@ -23,7 +23,8 @@ from pgvigil.watchdog.core.lease import Lease, Promise, Renewal, lease_end_ns
 from pgvigil.watchdog.core.quorum import Tally, tally
 
 BASE_NS = 1_000_000_000_000
-LONG_AGO_NS = BASE_NS - 3_600_000_000_000 // 10
+LONG_AGO_NS = BASE_NS - 100_000_000_000
+PAST = ("since", "heard", "_at_")
 
 # Read by no decision, or the same for the whole search: all starts count as one.
 IGNORED = (
@@ -161,13 +162,18 @@ def _age_founding(core: Watchdog, passed_ns: int) -> None:
 
 
 def _aged(name: str, value: Any, passed_ns: int) -> Any:
-    """An attribute that is new here: whatever is named `..._ns` in a core is an instant."""
+    """An attribute that is new here: whatever is named `..._ns` in a core is an instant.
+
+    Those that tell since when something is so, or when it was, matter for long; all others only while they lie ahead.
+    """
     if isinstance(value, dict):
         return {place: _aged(name, item, passed_ns) for place, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         changes = {item.name: _aged(item.name, getattr(value, item.name), passed_ns) for item in fields(value)}
         return replace(value, **changes)
-    return max(value - passed_ns, LONG_AGO_NS) if name.endswith("_ns") and isinstance(value, int) else value
+    if not name.endswith("_ns") or not isinstance(value, int):
+        return value
+    return max(value - passed_ns, LONG_AGO_NS if any(word in name for word in PAST) else BASE_NS)
 
 
 def key(core: Watchdog) -> Hashable:

@@ -8,16 +8,18 @@ from dataclasses import replace
 
 import pytest
 from tests.exhaustive import __main__ as command
+from tests.exhaustive import node as one_node
 from tests.exhaustive.catalogue import MODELS
 from tests.exhaustive.model import SIZE, Model
 from tests.exhaustive.mutants import CASES, Case, find
-from tests.exhaustive.node import Node, bare
+from tests.exhaustive.node import Node, Rate, bare
 from tests.exhaustive.search import Search
 from tests.exhaustive.space import KIND_BITS, KIND_MASK, MAIL, NODES, Kind, Space, State
 from tests.exhaustive.state import BASE_NS, age, clone, key
 
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
+from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.states import State as Role
 
 TINY = 10_000
@@ -45,6 +47,13 @@ def test_a_broken_core_is_found_out(case: Case) -> None:
     assert case.wrong in finding.wrong
     assert len(finding.path) <= case.depth
     assert told[-1].endswith(f"BROKEN: {finding.wrong}")
+
+
+def test_clocks_beyond_the_bound_are_found_out() -> None:
+    """The lease allows for one percent between two clocks; a hundredth more than that is too much."""
+    slow = replace(by_name("clocks"), rates=(Rate(), Rate(100, 98), Rate(100, 98)))
+    finding = Search(slow, slow.depth, 10 * TINY).run()
+    assert finding.wrong == "two gates are open: n1 and n2"
 
 
 def test_the_same_search_finds_the_same() -> None:
@@ -122,9 +131,8 @@ class Twins:
         return key(aged)
 
 
-@pytest.mark.parametrize("name", ["lease", "clocks", "hand-over", "voters", "stop", "late"])
-def test_what_the_search_forgets_matters_to_no_core(name: str) -> None:
-    """Cores that forget nothing send the same, and come to the same state, whatever happens to them."""
+def walk_with_twins(name: str) -> None:
+    """Some random walks: the cores of the search and their twins must send the same and come to the same state."""
     for seed in range(WALKS):
         space = Space(replace(by_name(name), crashes=0))
         twins, state = Twins(space), space.first
@@ -138,6 +146,25 @@ def test_what_the_search_forgets_matters_to_no_core(name: str) -> None:
             for place in range(SIZE):
                 core = space.nodes[place][state[NODES + place]].core
                 assert (None if core is None else key(core)) == twins.key(place)
+
+
+@pytest.mark.parametrize("name", ["founding", "lease", "clocks", "late", "stop", "hand-over", "voters"])
+def test_what_the_search_forgets_matters_to_no_core(name: str) -> None:
+    """Cores that forget nothing behave alike, whatever happens to them."""
+    walk_with_twins(name)
+
+
+def test_forgetting_too_much_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were a promise forgotten a little early, the twins would tell."""
+
+    def forgetful(core: Watchdog, passed_ns: int) -> None:
+        age(core, passed_ns)
+        if core.promise is not None and core.promise.until_ns < BASE_NS + NS_PER_MS:
+            core.promise = replace(core.promise, until_ns=BASE_NS)
+
+    monkeypatch.setattr(one_node, "age", forgetful)
+    with pytest.raises(AssertionError):
+        walk_with_twins("lease")
 
 
 def test_an_unknown_part_of_a_core_is_kept_exact() -> None:

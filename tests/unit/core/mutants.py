@@ -76,7 +76,9 @@ def rules_under(mutant: Mutant, module: str = RULES, reloaded: tuple[str, ...] =
         for name in [name for name in sys.modules if name.startswith(reloaded)]:
             del sys.modules[name]
         sys.modules.update(kept)
-        pgvigil.watchdog.core = kept[CORE]
+        for name, old in kept.items():  # whoever imports by way of the folder must not get the changed one
+            parent, _, child = name.rpartition(".")
+            setattr(sys.modules[parent], child, old)
 
 
 def _m(test: str, module: str, old: str, new: str = "pass") -> Mutant:
