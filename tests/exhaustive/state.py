@@ -3,8 +3,8 @@
 The search keeps a core at one fixed instant, `BASE_NS`. Time passing makes every instant in it earlier; an instant that
 has passed and can no longer matter becomes `BASE_NS` itself. So two cores that will behave alike from now on are equal,
 whenever they came to be, and whatever one did is known for the other. Texts for people are left out of the key: no
-decision reads them. An attribute of the core that this file has never heard of is kept exact (its name tells whether it
-is an instant), which may cost states but never hides one. Nodes are not exchangeable, because ranks use their ids, so
+decision reads them. An attribute of the core that this file has never heard of is kept as it is (its name tells whether
+it is an instant), which may cost states but hides none. Nodes are not exchangeable, because ranks use their ids, so
 there is no symmetry to use.
 """
 
@@ -24,12 +24,12 @@ from pgvigil.watchdog.core.quorum import Tally, tally
 
 BASE_NS = 1_000_000_000_000
 LONG_AGO_NS = BASE_NS - 100_000_000_000
-PAST = ("since", "heard", "_at_")
+FUTURE = ("until", "next", "deadline")
 
-# Read by no decision, or the same for the whole search: all starts count as one.
+# Read by no decision, or by none in these models: all starts count as one, and no quorum is half of the voters.
 IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
-    "warned", "_witnesses", "_voters_of", "_voter_ids",
+    "warned", "_witnesses", "_voters_of", "_voter_ids", "half_from_ns",
 )  # fmt: skip
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
@@ -164,7 +164,7 @@ def _age_founding(core: Watchdog, passed_ns: int) -> None:
 def _aged(name: str, value: Any, passed_ns: int) -> Any:
     """An attribute that is new here: whatever is named `..._ns` in a core is an instant.
 
-    Those that tell since when something is so, or when it was, matter for long; all others only while they lie ahead.
+    Those that tell until when something is so, or when it is next due, only matter while they lie ahead.
     """
     if isinstance(value, dict):
         return {place: _aged(name, item, passed_ns) for place, item in value.items()}
@@ -173,7 +173,7 @@ def _aged(name: str, value: Any, passed_ns: int) -> Any:
         return replace(value, **changes)
     if not name.endswith("_ns") or not isinstance(value, int):
         return value
-    return max(value - passed_ns, LONG_AGO_NS if any(word in name for word in PAST) else BASE_NS)
+    return max(value - passed_ns, BASE_NS if any(word in name for word in FUTURE) else LONG_AGO_NS)
 
 
 def key(core: Watchdog) -> Hashable:
