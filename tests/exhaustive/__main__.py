@@ -16,7 +16,7 @@ from tests.exhaustive.runner import Order, Told, run
 from tests.exhaustive.search import Finding
 
 MOST_STATES = 20_000_000
-HEAD = f"{'model':14}{'depth':>6}{'states':>12}{'transitions':>13}{'holders':>9}{'seconds':>9}  verdict"
+HEAD = f"{'model':14}{'depth':>6}{'states':>12}{'transitions':>13}{'holders':>9}{'CPU s':>9}  verdict"
 
 
 def judged(finding: Finding) -> tuple[bool, str]:
