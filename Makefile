@@ -10,7 +10,7 @@ SECONDS ?= 60
 TARGET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood exhaustive wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -27,11 +27,15 @@ setup: $(STAMP)  ## the virtual environment, from the locked versions
 test: packages setup  ## everything: style, types, unit, live and lab tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not live and not lab"
+	@$(MAKE) --no-print-directory exhaustive
 	$(BIN)/pytest -m live
 	$(BIN)/pytest -m lab
 
 unit: setup      ## unit, property and scenario tests only; needs neither root nor packages
 	$(BIN)/pytest -n 2 -m "not live and not lab"
+
+exhaustive: setup  ## every state of small clusters to a depth; DEPTH=n or DEEPER=n looks further
+	$(BIN)/python -m tests.exhaustive $(if $(DEPTH),--depth $(DEPTH),) $(if $(DEEPER),--deeper $(DEEPER),)
 
 live: setup      ## tests with real processes on loopback
 	$(BIN)/pytest -m live

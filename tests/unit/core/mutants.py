@@ -63,20 +63,22 @@ class _Source(MetaPathFinder, Loader):
 
 
 @contextmanager
-def rules_under(mutant: Mutant) -> Iterator[ModuleType]:
-    """The module of the rule tests, loaded against the changed core."""
+def rules_under(mutant: Mutant, module: str = RULES, reloaded: tuple[str, ...] = RELOADED) -> Iterator[ModuleType]:
+    """The module of the rule tests, or another one, loaded against the changed core."""
     finder = _Source(mutant)
-    mine = [name for name in sys.modules if name.startswith(RELOADED)]
+    mine = [name for name in sys.modules if name.startswith(reloaded)]
     kept = {name: sys.modules.pop(name) for name in mine}
     sys.meta_path.insert(0, finder)
     try:
-        yield importlib.import_module(RULES)
+        yield importlib.import_module(module)
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.startswith(RELOADED)]:
+        for name in [name for name in sys.modules if name.startswith(reloaded)]:
             del sys.modules[name]
         sys.modules.update(kept)
-        pgvigil.watchdog.core = kept[CORE]
+        for name, old in kept.items():  # whoever imports by way of the folder must not get the changed one
+            parent, _, child = name.rpartition(".")
+            setattr(sys.modules[parent], child, old)
 
 
 def _m(test: str, module: str, old: str, new: str = "pass") -> Mutant:
