@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 HOLD   ?=
 RUNS   ?= 10
+CASES  ?=
+JSON   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance matrix bench wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +54,9 @@ demo: packages setup  ## three hosts, a dead leader, a switchover; HOLD=1 leaves
 
 acceptance: packages setup  ## every fault of the acceptance table RUNS times, worst case reported
 	$(BIN)/python -m pgvigil.watchdog.demo.acceptance --runs $(RUNS)
+
+matrix: packages setup  ## fault x role x timing, about 190 cases; CASES="kill-* full-disk" picks some, JSON=file saves
+	$(BIN)/python -m pgvigil.watchdog.demo.matrix --cases "$(CASES)" $(if $(JSON),--json "$(JSON)",)
 
 bench: packages setup  ## processes, memory and CPU of every node in steady state
 	$(BIN)/python -m pgvigil.watchdog.demo.bench

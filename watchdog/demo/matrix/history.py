@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.demo.records import MERGE_MS, Record, outage, two_answering
@@ -31,7 +32,8 @@ class Wrong(enum.Enum):
     UNREST = "the cluster did not settle"
     MOVED = "the VIP moved"
     SLOW = "too long without an answer"
-    BLIND = "nothing was measured"
+    BLIND = "a sampler heard nobody"
+    LATE = "the prober itself was late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,7 @@ def both_held_ms(held: Mapping[int, Sequence[Record]], start_ns: int, end_ns: in
     turns = sorted(
         {start_ns, end_ns} | {c.asked_at_ns for cs in held.values() for c in cs if start_ns < c.asked_at_ns < end_ns}
     )
-    total_ns = sum(
-        after - before for before, after in zip(turns, turns[1:], strict=False) if len(holders_at(held, before)) > 1
-    )
+    total_ns = sum(after - before for before, after in pairwise(turns) if len(holders_at(held, before)) > 1)
     return total_ns / NS_PER_MS
 
 
@@ -211,7 +211,7 @@ def _blind(history: History, outage_ms: float, limit_ms: float, prober_gap_ms: f
     ]
     faults = [Fault(Wrong.BLIND, f"the {name} view heard nobody") for name in silent]
     if outage_ms > limit_ms and prober_gap_ms >= max(LATE_MS, outage_ms / 2):
-        faults.append(Fault(Wrong.BLIND, f"the prober itself was late by {prober_gap_ms:.0f} ms"))
+        faults.append(Fault(Wrong.LATE, f"the prober itself was late by {prober_gap_ms:.0f} ms"))
     return faults
 
 
