@@ -84,13 +84,17 @@ def _strike(ground: Ground, case: Case, leader: Host, blows: dict[Host | None, B
     """Wait for the moment and hit whom the role says; returns the fault that was made."""
     others = ground.lab.others(leader)
     target = next(iter(blows))
+    if case.ahead_s:
+        blows[target].strike()
+        time.sleep(case.ahead_s)
     if case.timing is Timing.HAND_OVER:
         await_hand_over(ground, leader, others[0])
     elif case.timing is Timing.ELECTION:
         candidate = await_election(ground, leader)
         voter = others[1] if candidate is others[0] else others[0]
         target = {Role.CANDIDATE: candidate, Role.VOTER: voter, Role.ALL: None}[case.role]
-    blows[target].strike()
+    if not case.ahead_s:
+        blows[target].strike()
     struck = blows.pop(target)
     blows.clear()
     blows[target] = struck

@@ -70,7 +70,9 @@ class Case:
     limit: Limit
     prepare: Fault
     hold_s: float = 2.0
-    """How long the fault lasts before it is undone."""
+    """How long the fault lasts after its moment."""
+    ahead_s: float = 0.0
+    """How long before its moment it begins; for faults that hit all nodes and are a condition, not an event."""
     setting: Setting = Setting.PLAIN
 
     @property

@@ -25,6 +25,8 @@ HANG_S = 6.0
 """Longer than `hang_timeout_ms`: the supervisor kills what was stopped."""
 CUT_S = 3.0
 LONG_S = 6.0
+AHEAD_S = 1.0
+"""So long before its moment a load begins: its programs need a while to start."""
 
 
 def _kill_limit(kinds: Sequence[str]) -> Limit:
@@ -94,7 +96,7 @@ def _hand_over() -> list[Case]:
     found.append(
         Case("loss30-nodes", Role.ALL, Timing.HAND_OVER, limits.LOSSY, network.loss(30, True), LONG_S),
     )
-    return [*found, Case("busy-2", Role.ALL, Timing.HAND_OVER, limits.LOST, machine.busy(2), CUT_S)]
+    return [*found, Case("busy-2", Role.ALL, Timing.HAND_OVER, limits.LOST, machine.busy(2), CUT_S, ahead_s=AHEAD_S)]
 
 
 def _election() -> list[Case]:
@@ -111,7 +113,11 @@ def _election() -> list[Case]:
     roles = (Role.CANDIDATE, Role.VOTER)
     found = [Case(name, role, Timing.ELECTION, limit, fault) for name, fault, limit in table for role in roles]
     loss = Case("loss30-nodes", Role.ALL, Timing.ELECTION, limits.AWAY, network.loss(30, True), LONG_S)
-    return [*found, loss, Case("busy-2", Role.ALL, Timing.ELECTION, limits.LOST, machine.busy(2), CUT_S)]
+    return [
+        *found,
+        loss,
+        Case("busy-2", Role.ALL, Timing.ELECTION, limits.LOST, machine.busy(2), CUT_S, ahead_s=AHEAD_S),
+    ]
 
 
 def _machine() -> list[Case]:
@@ -142,13 +148,13 @@ def _two_paths() -> list[Case]:
         ("path1-flap-300ms", network.flap(path=1)),
     ]
     steady = [
-        Case(name, role, Timing.STEADY, limits.UNNOTICED, fault, CUT_S, Setting.TWO_PATHS)
+        Case(name, role, Timing.STEADY, limits.UNNOTICED, fault, CUT_S, setting=Setting.TWO_PATHS)
         for name, fault in table
         for role in STEADY_ROLES
     ]
     roles = (Role.LEADER, Role.SUCCESSOR)
     moving = [
-        Case(name, role, Timing.HAND_OVER, limits.PLANNED, fault, CUT_S, Setting.TWO_PATHS)
+        Case(name, role, Timing.HAND_OVER, limits.PLANNED, fault, CUT_S, setting=Setting.TWO_PATHS)
         for name, fault in (table[0], table[3])
         for role in roles
     ]
@@ -177,7 +183,8 @@ def _tooled() -> list[Case]:
         table.append((name, step, Role.LEADER, Timing.HAND_OVER, limits.PLANNED))
         table.append((name, step, Role.CANDIDATE, Timing.ELECTION, limits.LOST))
     return [
-        Case(name, role, timing, limit, fault, setting=Setting.TOOLED) for name, fault, role, timing, limit in table
+        Case(name, role, timing, limit, fault, CUT_S, AHEAD_S if fault is slow else 0.0, Setting.TOOLED)
+        for name, fault, role, timing, limit in table
     ]
 
 

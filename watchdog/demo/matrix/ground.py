@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ GROWN_UP_S = 5.5
 STATE_KIB = 256
 _MAIN = re.compile(r"pgvigil: watchdog main \((leader|standby), term (\d+), quorum (\d)/\3, vip (up|down)\)")
 _LIFECHECK = re.compile(r"pgvigil: lifecheck \((\d)/\1 peers alive, pgpool alive\)")
+_STARTS = re.compile(r"pgvigil\.watchdog\.cli .* start$")
 _TICKS_PER_S = 100
 
 
@@ -108,10 +109,8 @@ class Ground:
 
     def is_gone(self, node: Host) -> bool:
         """Nothing of pgvigil runs here, and nothing is on its way (a node that revives itself is)."""
-        return not self.lab.pgvigil(node) and not any("pgvigil.watchdog.cli" in text for text in self._texts(node))
-
-    def _texts(self, node: Host) -> list[str]:
-        return [title(pid) for pid in self.lab.pids(node)]
+        titles = [title(pid) for pid in self.lab.pids(node)]
+        return not any(text.startswith("pgvigil: ") or _STARTS.search(text) for text in titles)
 
     def _titles_agree(self) -> bool:
         titles = {node: self.lab.pgvigil(node) for node in self.lab.nodes}
@@ -179,7 +178,3 @@ def age_s(pid: int) -> float:
 
 def _says(titles: dict[int, str], role: str) -> bool:
     return any(match[1] == role for text in titles.values() if (match := _MAIN.fullmatch(text)))
-
-
-def names(hosts: Sequence[Host]) -> str:
-    return ",".join(host.name for host in hosts)
