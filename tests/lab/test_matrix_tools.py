@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -178,6 +179,32 @@ def test_a_small_disk_is_filled_to_the_last_byte_and_goes_with_its_lab() -> None
         root = lab.root
     assert not root.exists()
     assert str(root) not in Path("/proc/self/mounts").read_text()
+
+
+_HELD_DISK = """
+import time
+from pgvigil.watchdog.demo.lab import Lab
+from pgvigil.watchdog.demo.run import run
+with Lab() as lab:
+    disk = lab.root / "disk"
+    disk.mkdir()
+    run(("mount", "-t", "tmpfs", "-o", "size=256k", "pgvlab", str(disk))).checked()
+    print(lab.name, lab.root, flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_small_disk_does_not_outlive_a_lab_that_was_ended(number: signal.Signals) -> None:
+    process = subprocess.Popen((sys.executable, "-c", _HELD_DISK), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    name, root = process.stdout.readline().split()
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    swept = Lab.sweep()
+    assert (name in swept) == (number is signal.SIGKILL)
+    assert not Path(root).exists()
+    assert root not in Path("/proc/self/mounts").read_text()
 
 
 def test_without_a_compiler_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
