@@ -163,13 +163,15 @@ def _two_paths() -> list[Case]:
 
 def _tooled() -> list[Case]:
     """What needs the library or the small disks."""
-    slow, full = machine.slow_disk(100), machine.full_disk
+    slow, slower, full = machine.slow_disk(30), machine.slow_disk(100), machine.full_disk
     table: list[tuple[str, Fault, Role, Timing, Limit]] = [
-        ("slow-disk-100ms", slow, Role.LEADER, Timing.STEADY, limits.UNNOTICED),
-        ("slow-disk-100ms", slow, Role.STANDBY, Timing.STEADY, limits.UNNOTICED),
-        ("slow-disk-100ms", slow, Role.ALL, Timing.STEADY, limits.UNNOTICED),
-        ("slow-disk-100ms", slow, Role.ALL, Timing.HAND_OVER, limits.SLOW_DISK),
-        ("slow-disk-100ms", slow, Role.ALL, Timing.ELECTION, limits.SLOW_DISK_LOST),
+        ("slow-disk-30ms", slow, Role.ALL, Timing.HAND_OVER, limits.SLOW_DISK),
+        ("slow-disk-30ms", slow, Role.ALL, Timing.ELECTION, limits.SLOW_DISK_LOST),
+        ("slow-disk-100ms", slower, Role.LEADER, Timing.STEADY, limits.UNNOTICED),
+        ("slow-disk-100ms", slower, Role.STANDBY, Timing.STEADY, limits.UNNOTICED),
+        ("slow-disk-100ms", slower, Role.ALL, Timing.STEADY, limits.UNNOTICED),
+        ("slow-disk-100ms", slower, Role.ALL, Timing.HAND_OVER, limits.SLOWER_DISK),
+        ("slow-disk-100ms", slower, Role.ALL, Timing.ELECTION, limits.SLOWER_DISK),
         ("full-disk", full, Role.LEADER, Timing.STEADY, limits.UNNOTICED),
         ("full-disk", full, Role.STANDBY, Timing.STEADY, limits.UNNOTICED),
         ("full-disk", full, Role.LEADER, Timing.HAND_OVER, limits.LOST),
@@ -183,7 +185,7 @@ def _tooled() -> list[Case]:
         table.append((name, step, Role.LEADER, Timing.HAND_OVER, limits.PLANNED))
         table.append((name, step, Role.CANDIDATE, Timing.ELECTION, limits.LOST))
     return [
-        Case(name, role, timing, limit, fault, CUT_S, AHEAD_S if fault is slow else 0.0, Setting.TOOLED)
+        Case(name, role, timing, limit, fault, CUT_S, AHEAD_S if fault in (slow, slower) else 0.0, Setting.TOOLED)
         for name, fault, role, timing, limit in table
     ]
 

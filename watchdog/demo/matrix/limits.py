@@ -19,8 +19,12 @@ REVIVED = Limit(
     5000, "the leader is lost, and the only other voter starts anew whole and waits L before it votes (P14)"
 )
 AWAY = Limit(5000, "no majority while two of three are away (2 s); before it L, after it a wait of L and an election")
-SLOW_DISK = Limit(3000, "every step of an election waits for two fsyncs of 100 ms on two nodes")
-SLOW_DISK_LOST = Limit(4500, "L, and every step of an election waits for two fsyncs of 100 ms on two nodes")
+SLOW_DISK = Limit(1500, "every step of an election waits for two fsyncs of 30 ms, on two nodes one after the other")
+SLOW_DISK_LOST = Limit(2500, "L, and every step of an election waits for two fsyncs of 30 ms on two nodes")
+SLOWER_DISK = Limit(
+    7000,
+    "a round (R = 200 ms) needs two writes of 200 ms one after the other: no election is won before the disk is faster",
+)
 NO_DISK = Limit(
     9000, "no majority while two of three are away (2 s); then the back-off of a supervisor, L, an election"
 )

@@ -21,7 +21,16 @@ from pgvigil.watchdog.demo.matrix.history import Fault, Judgement, Wrong
 FAULTS = {
     *("cable-out", "cable-in", "unplug", "peers-out", "peers-in", "peers-both", "flap-300ms", "loss30-cable"),
     *("loss30-nodes", "path0-both", "path0-out", "path0-in", "path1-unplug", "path1-flap-300ms"),
-    *("slow-disk-100ms", "full-disk", "busy-2", "busy-8", "short-of-memory", "clock-plus-1h", "clock-minus-1h"),
+    *(
+        "slow-disk-30ms",
+        "slow-disk-100ms",
+        "full-disk",
+        "busy-2",
+        "busy-8",
+        "short-of-memory",
+        "clock-plus-1h",
+        "clock-minus-1h",
+    ),
     *("delete-tables", "flush-ruleset", "remove-vip", "add-vip", "delete-run-dir", "delete-pid-file"),
     *("reload-kill-supervisor-5ms", "reload-kill-supervisor-50ms", "kill-all", "stop-all"),
 }
