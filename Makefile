@@ -8,9 +8,11 @@ HOLD   ?=
 RUNS   ?= 10
 SECONDS ?= 60
 TARGET ?=
+CASES  ?=
+JSON   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood exhaustive wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood exhaustive matrix wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -58,6 +60,9 @@ demo: packages setup  ## three hosts, a dead leader, a switchover; HOLD=1 leaves
 
 acceptance: packages setup  ## every fault of the acceptance table RUNS times, worst case reported
 	$(BIN)/python -m pgvigil.watchdog.demo.acceptance --runs $(RUNS)
+
+matrix: packages setup  ## fault x role x timing, about 190 cases; CASES="kill-* full-disk" picks some, JSON=file saves
+	$(BIN)/python -m pgvigil.watchdog.demo.matrix --cases "$(CASES)" $(if $(JSON),--json "$(JSON)",)
 
 bench: packages setup  ## processes, memory and CPU of every node in steady state
 	$(BIN)/python -m pgvigil.watchdog.demo.bench

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Cluster:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self.environments: dict[str, dict[str, str]] = {}
+        """By node name: what `start` adds to the environment of that node."""
 
     def configure(self) -> None:
         """Make the key with `pgvigil keygen` and every node's file."""
@@ -59,12 +62,15 @@ class Cluster:
 
     def start(self, nodes: Sequence[Host]) -> None:
         """`pgvigil start` on several nodes at once; waits until every command says "started"."""
-        commands = [(node, self.lab.start(node, self.command(node, "start"), "start.log")) for node in nodes]
+        commands = [(node, self._launch(node)) for node in nodes]
         for node, child in commands:
             wait_until(lambda c=child: c.poll() is not None, START_LIMIT_S, f"pgvigil start on {node.name}")  # type: ignore[misc]
             if child.returncode != 0:
                 output = (node.folder / "start.log").read_text(errors="replace")[-2000:]
                 raise CommandError(f"pgvigil start on {node.name} ended with code {child.returncode}: {output}")
+
+    def _launch(self, node: Host) -> subprocess.Popen[bytes]:
+        return self.lab.start(node, self.command(node, "start"), "start.log", self.environments.get(node.name))
 
     def stop(self, node: Host, mode: str = "smart") -> None:
         self.pgvigil(node, "stop", "-m", mode).checked()

@@ -35,7 +35,7 @@ def settings_of(lab: Lab, node: Host) -> Table:
     run_dir, state_dir = node.folder / "run", node.folder / "state"
     return {
         "cluster": {"name": "lab", "authkey_file": str(key_path(lab))},
-        "node": [_node(other) for other in lab.nodes],
+        "node": [_node(lab, other) for other in lab.nodes],
         "vip": {"addresses": [f"{VIP}/24"], "interface": "eth0"},
         "pgpool": {"pid_file": str(Pgpool(lab, node).pid_file)},
         "process": {
@@ -46,9 +46,11 @@ def settings_of(lab: Lab, node: Host) -> Table:
     }
 
 
-def _node(node: Host) -> Table:
-    path = {"interface": "eth0", "address": node.address, "port": 9694}
-    return {"id": node.number, "host": node.name, "pgpool_host": node.address, "path": [path]}
+def _node(lab: Lab, node: Host) -> Table:
+    paths = [
+        {"interface": f"eth{path}", "address": lab.address_on(node, path), "port": 9694} for path in lab.paths_of(node)
+    ]
+    return {"id": node.number, "host": node.name, "pgpool_host": node.address, "path": paths}
 
 
 def write_config(lab: Lab, node: Host, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:

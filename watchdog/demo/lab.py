@@ -52,9 +52,11 @@ class Host:
 class Lab:
     """`with Lab(nodes=3) as lab:` builds it; the end of the block removes it."""
 
-    def __init__(self, nodes: int = 3, prefix: str = PREFIX) -> None:
+    def __init__(self, nodes: int = 3, prefix: str = PREFIX, paths: int = 1) -> None:
+        """`paths` networks between the nodes, each with a switch of its own; everybody else is on the first only."""
         require_tools()
         Lab.sweep()
+        self.paths = paths
         self.name = f"{prefix}-{os.getpid()}-{next(_serial)}"
         self.root = Path(tempfile.mkdtemp(prefix=f"{self.name}."))
         self.root.chmod(0o711)  # PostgreSQL runs as another user and must reach its folder below
@@ -82,6 +84,17 @@ class Lab:
     def node(self, number: int) -> Host:
         return self.nodes[number - 1]
 
+    def address_on(self, host: Host, path: int) -> str:
+        """A node's address on a path, counted from 0."""
+        return host.address.replace("10.77.", f"10.{77 + path}.", 1)
+
+    def port_on(self, host: Host, path: int) -> str:
+        """The interface at the switch of a path."""
+        return host.port if path == 0 else f"{host.port}-{path}"
+
+    def paths_of(self, host: Host) -> range:
+        return range(self.paths if host.number else 1)
+
     def others(self, host: Host) -> tuple[Host, ...]:
         """The nodes without this one."""
         return tuple(node for node in self.nodes if node is not host)
@@ -108,14 +121,10 @@ class Lab:
     def _build(self) -> None:
         commands.ip(None, [f"netns add {self.switch}"])
         # No forwarding delay: a port that comes up passes frames at once. No multicast snooping: it needs a querier.
-        commands.ip(
-            self.switch,
-            [
-                "link set lo up",
-                "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-                "link set br0 up",
-            ],
-        )
+        commands.ip(self.switch, ["link set lo up"])
+        for path in range(self.paths):
+            bridge = f"link add br{path} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+            commands.ip(self.switch, [bridge, f"link set br{path} up"])
         for host in self.hosts:
             self.power_on(host)
 
@@ -128,6 +137,7 @@ class Lab:
         _remove_namespace(self.switch)
         for child in self._children:
             child.wait(5)
+        _unmount_below(self.root)
         shutil.rmtree(self.root, ignore_errors=True)
         _open_labs.remove(self)
 
@@ -138,6 +148,7 @@ class Lab:
         swept = {lab for name in names if (lab := _dead_lab(name)) and _remove_namespace(name)}
         for folder in Path(tempfile.gettempdir()).glob("pgv*-*-*.*"):
             if lab := _dead_lab(folder.name):
+                _unmount_below(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.add(lab)
         return sorted(swept)
@@ -147,26 +158,29 @@ class Lab:
     def power_on(self, host: Host) -> None:
         """Make the host: an empty kernel state, a cable, an address."""
         commands.ip(None, [f"netns add {host.namespace}"])
-        peer = f"peer name eth0 address {host.mac} netns {host.namespace}"
-        commands.ip(
-            self.switch,
-            [
-                f"link add {host.port} type veth {peer}",
-                f"link set {host.port} master br0",
-                f"link set {host.port} up",
-            ],
-        )
+        for path in self.paths_of(host):
+            self._plug_in(host, path)
         # A node must not ask for the observer: its question would announce the VIP, as only pgvigil may.
         watcher = f"neigh replace {self.observer.address} lladdr {self.observer.mac} dev eth0 nud permanent"
-        lines = ["link set lo up", "link set eth0 up", f"addr add {host.address}/24 dev eth0"]
+        lines = ["link set lo up"]
+        for path in self.paths_of(host):
+            lines += [f"link set eth{path} up", f"addr add {self.address_on(host, path)}/24 dev eth{path}"]
         commands.ip(host.namespace, [*lines, watcher] if host.number else lines)
+
+    def _plug_in(self, host: Host, path: int) -> None:
+        """A cable from the host's interface of a path to that path's switch."""
+        port = self.port_on(host, path)
+        mac = host.mac.replace("02:77:", f"02:{77 + path}:", 1)
+        peer = f"peer name eth{path} address {mac} netns {host.namespace}"
+        lines = [f"link add {port} type veth {peer}", f"link set {port} master br{path}", f"link set {port} up"]
+        commands.ip(self.switch, lines)
 
     def power_off(self, host: Host) -> None:
         """The host is gone at once: cable, processes, and the kernel's state (addresses, rules) with them."""
         self.cut(host)
         commands.empty_namespace(host.namespace)
         # The cable before the namespace: the kernel would remove it later, at a time of its own choice.
-        commands.ip(self.switch, [f"link del {host.port}"])
+        commands.ip(self.switch, [f"link del {self.port_on(host, path)}" for path in self.paths_of(host)])
         _remove_namespace(host.namespace)
         self._reap()
 
@@ -211,16 +225,32 @@ class Lab:
 
     # faults
 
-    def cut(self, host: Host) -> None:
-        """Pull the cable: the host sees its carrier go."""
-        commands.ip(self.switch, [f"link set {host.port} down"])
+    def cut(self, host: Host, path: int | None = None) -> None:
+        """Pull the cables, or that of one path: the host sees its carrier go."""
+        self._cables(host, path, "down")
 
-    def restore(self, host: Host) -> None:
-        commands.ip(self.switch, [f"link set {host.port} up"])
+    def restore(self, host: Host, path: int | None = None) -> None:
+        self._cables(host, path, "up")
+
+    def _cables(self, host: Host, path: int | None, state: str) -> None:
+        paths = self.paths_of(host) if path is None else (path,)
+        commands.ip(self.switch, [f"link set {self.port_on(host, one)} {state}" for one in paths])
 
     def partition(self, left: Sequence[Host], right: Sequence[Host], one_way: bool = False) -> None:
         """Drop every frame from left to right, and back unless one way. Client and database see both sides."""
-        rules = [_drop(left, right)] + ([] if one_way else [_drop(right, left)])
+        rules = [self.between(left, right)] + ([] if one_way else [self.between(right, left)])
+        self.drop([f"{rule} drop" for rule in rules])
+
+    def between(self, sources: Sequence[Host], targets: Sequence[Host], path: int | None = None) -> str:
+        """What an nftables rule of the switch says to match the frames from some hosts to others."""
+        return f"iifname {self._ports(sources, path)} oifname {self._ports(targets, path)}"
+
+    def _ports(self, hosts: Sequence[Host], path: int | None) -> str:
+        paths = [(host, one) for host in hosts for one in (self.paths_of(host) if path is None else (path,))]
+        return "{ " + ", ".join(f'"{self.port_on(host, one)}"' for host, one in paths) + " }"
+
+    def drop(self, rules: Sequence[str]) -> None:
+        """Load nftables rules into the way of every frame that the switch forwards; `heal` removes them."""
         head = "table bridge pgvlab {\nchain cut {\ntype filter hook forward priority 0;\n"
         text = head + "\n".join(rules) + "\n}\n}\n"
         inside = ("ip", "netns", "exec", self.switch)
@@ -237,10 +267,12 @@ def enter(host: Host, argv: Sequence[str]) -> tuple[str, ...]:
     return ("ip", "netns", "exec", host.namespace, *argv)
 
 
-def _drop(sources: Sequence[Host], targets: Sequence[Host]) -> str:
-    """One nftables rule; the bridge names its ports."""
-    ports = [", ".join(f'"{host.port}"' for host in hosts) for hosts in (sources, targets)]
-    return f"iifname {{ {ports[0]} }} oifname {{ {ports[1]} }} drop"
+def _unmount_below(folder: Path) -> None:
+    """Detach what was mounted inside a lab's folder, the innermost first."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    points = [line.split(" ")[1] for line in mounts]
+    for point in sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True):
+        commands.run(("umount", "--lazy", point)).checked()
 
 
 def _remove_namespace(namespace: str) -> bool:

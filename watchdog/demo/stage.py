@@ -134,7 +134,7 @@ class Stage:
 
     def measure(self, start_ns: int, end_ns: int) -> Measured:
         """Judge a window, once every question of it was answered or given up."""
-        self._instruments_run()
+        self.check_instruments()
         pause_ns = end_ns + TIMEOUT_NS + 100 * NS_PER_MS - boottime_ns()
         time.sleep(max(0, pause_ns) / NS_PER_S)
         light, arp = self.records("light", start_ns), self.records("arp", start_ns)
@@ -152,7 +152,8 @@ class Stage:
         offsets = [sizes[tape] for instant, sizes in self._marks if instant <= since_ns]
         return read_records(self._tapes[tape], offsets[-1] if offsets else 0)
 
-    def _instruments_run(self) -> None:
+    def check_instruments(self) -> None:
+        """`CommandError` if a probe or sampler is not running any more: what it did not see proves nothing."""
         ended = [child for child in self._instruments if child.poll() is not None]
         if ended:
             raise CommandError(f"{len(ended)} probes or samplers ended by themselves, see {self.lab.root}")
@@ -182,14 +183,15 @@ class Stage:
         """Undo every fault, start what is missing, wait for a settled cluster; returns the leader."""
         self.lab.heal()
         for node in self.lab.nodes:
-            self._mend_host(node)
+            self.mend_host(node)
         missing = [node for node in self.lab.nodes if not self.lab.pgvigil(node)]
         self.cluster.start(missing)
         leader = self.cluster.wait_settled()
         self.wait_owner([leader], 10)
         return leader
 
-    def _mend_host(self, node: Host) -> None:
+    def mend_host(self, node: Host) -> None:
+        """Everything of a host but pgvigil."""
         if self.lab.is_on(node):
             self.lab.restore(node)
             self.cluster.resume_all(node)
