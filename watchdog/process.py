@@ -31,7 +31,7 @@ from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
-from pgvigil.watchdog.core.record import Record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import Settings
@@ -396,4 +396,4 @@ class Housekeeping:
 
 def raised_boot(record: Record, kernel: str) -> Record:
     """The record of a new start: the next boot, no claim of a clean stop, this kernel."""
-    return replace(record, boot=record.boot + 1, clean_stop=False, kernel_boot_id=kernel)
+    return replace(record, format=RECORD_FORMAT, boot=record.boot + 1, clean_stop=False, kernel_boot_id=kernel)

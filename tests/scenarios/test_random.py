@@ -149,7 +149,7 @@ class Storm:
         target = leader if leader is not None and self.random.random() < 0.7 else host
         events: list[ev.Event] = [ev.SwitchOver(1, other), ev.Bootstrap(2)]
         if self.size > 2 and other:
-            events += [ev.ChangeVoters(3, other, 0), ev.ChangeVoters(4, 0, other)]
+            events += [ev.ChangeVoters(3, other, 0), ev.ChangeVoters(4, 0, other), ev.Leave(5)]
         self.cluster.step(target, self.random.choice(events))
 
     def _peace(self) -> None:

@@ -246,6 +246,7 @@ _COMMANDS: dict[str, Callable[[Teller, list[str]], None]] = {
     "switch-over": Teller.switch_over,
     "bootstrap": lambda teller, words: teller.order(words[0], ev.Bootstrap(3)),
     "change": Teller.change,
+    "leave": lambda teller, words: teller.order(words[0], ev.Leave(4)),
 }
 
 

@@ -26,18 +26,22 @@ from pgvigil.watchdog.core.engine import restart_wait_ns
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import (
     Ack,
+    AskVoters,
     Found,
     Granted,
     Hello,
+    Outcome,
     PreVote,
     Refused,
     Release,
     Renew,
     RenewRefused,
     RoundId,
+    TellVoters,
 )
-from pgvigil.watchdog.core.record import Intent, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import Cause, Intent, Removed, Stamp, Voter, blank_record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.core.voters import WISH_NS
 
 WON = known_record(won_term=1, voted_for=1)
 
@@ -653,7 +657,6 @@ def test_p18_one_change_of_the_voters_at_a_time() -> None:
 
     assert refused(1, 0, 1)  # the leader itself
     assert refused(1, 5, 3)  # two at once
-    assert refused(1, 2, 0)  # a voter already
     assert not refused(2, 0, 4)
     assert refused(3, 0, 3)  # not committed yet
     assert refused(4, 4, 0)
@@ -689,6 +692,102 @@ def test_p18_no_change_may_leave_the_cluster_without_a_majority() -> None:
     bench = Bench()
     bench.lead()  # node 3 has never answered
     assert [item.accepted for item in only(bench.at(1, ev.ChangeVoters(7, 0, 2)), ev.Answer)] == [False]
+
+
+def asked(answers: list[ev.Effect]) -> list[tuple[Outcome, str]]:
+    """The answers for another node's operator: outcome and the first word."""
+    return [(item.outcome, item.text.split(":")[0].split()[0]) for item in sent(answers, TellVoters)]
+
+
+def test_p18_a_late_copy_of_a_wish_changes_nothing() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.ack(1, 3)
+    remove = AskVoters(1, 7, 0, 3, 1, Cause.OPERATOR)
+    assert asked(bench.hear(2, 2, remove)) == []
+    assert asked(bench.ack(3, 2)) == [(Outcome.DONE, "n3")]
+    assert asked(bench.hear(4, 2, remove)) == [(Outcome.DONE, "n3")]  # what it wanted is so
+    bench.ack(5, 3)
+    bench.at(6, ev.ChangeVoters(7, 3, 0))
+    bench.ack(7, 2)
+    bench.ack(7, 3)
+    assert bench.core.voter_ids == (1, 2, 3) and bench.core.committed()
+    assert asked(bench.hear(8, 2, remove)) == [(Outcome.REFUSED, "refused")]
+    assert bench.core.voter_ids == (1, 2, 3)
+
+
+def test_p18_a_wish_is_passed_on_and_repeated_until_it_is_answered() -> None:
+    bench = Bench(me=3)
+    bench.start()
+    bench.hear(1, 1, renew(term=4))
+    first = AskVoters(5, 7, 0, 2, 1, Cause.OPERATOR)
+    effects = bench.at(2, ev.ChangeVoters(7, 0, 2))
+    assert (sent(effects, AskVoters), sent_to(effects, AskVoters)) == ([first], [1])
+    again = bench.at(3, ev.ChangeVoters(8, 0, 1))
+    assert [(item.request_id, item.accepted) for item in only(again, ev.Answer)] == [(8, False)]
+    assert sent(bench.wait_until(2 + R_MS), AskVoters) == [first]
+    bench.hear(210, 1, TellVoters(5, 7, Outcome.BUSY, "not now"))
+    assert sent(bench.wait_until(2 + 2 * R_MS), AskVoters) == [first]
+    answers = only(bench.hear(410, 1, TellVoters(5, 7, Outcome.DONE, "n2 is no voter")), ev.Answer)
+    assert [(item.request_id, item.accepted, item.final) for item in answers] == [(7, True, True)]
+    assert sent(bench.wait_until(900), AskVoters) == []
+
+
+def test_p18_a_wish_that_a_leader_was_asked_ends_unknown() -> None:
+    bench = Bench(me=3)
+    bench.start()
+    alone = only(bench.at(1, ev.ChangeVoters(6, 0, 2)), ev.Answer)
+    assert [(item.request_id, item.text.split(":")[0]) for item in alone] == [(6, "refused")]
+    bench.hear(2, 1, renew(term=4))
+    bench.at(3, ev.ChangeVoters(7, 0, 2))
+    late = only(bench.wait_until(3 + WISH_NS // NS_PER_MS), ev.Answer)
+    assert [(item.request_id, item.accepted, item.text.split(":")[0]) for item in late] == [(7, False, "unknown")]
+
+
+def test_p18_an_answer_counts_for_its_own_wish_only() -> None:
+    bench = Bench(me=3)
+    bench.start()
+    bench.hear(1, 1, renew(term=4))
+    bench.at(2, ev.ChangeVoters(7, 0, 2))
+    for boot, request_id in ((4, 7), (5, 6)):
+        assert only(bench.hear(3, 1, TellVoters(boot, request_id, Outcome.DONE, "")), ev.Answer) == []
+    assert len(only(bench.hear(4, 1, TellVoters(5, 7, Outcome.REFUSED, "no")), ev.Answer)) == 1
+
+
+def test_p18_a_repeated_wish_is_proposed_once_and_answered_at_the_commit() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.ack(1, 3)
+    ask = AskVoters(9, 7, 0, 3, 1, Cause.LEFT)
+    assert order(bench.hear(2, 3, ask))[0] == "Persist"
+    assert order(bench.hear(3, 3, ask)) == []
+    assert asked(bench.hear(4, 2, AskVoters(9, 7, 0, 3, 1, Cause.OPERATOR))) == [(Outcome.BUSY, "another")]
+    effects = bench.ack(5, 2)
+    assert (asked(effects), sent_to(effects, TellVoters)) == ([(Outcome.DONE, "n3")], [3])
+    assert bench.core.document is not None
+    assert bench.core.document.removed == (Removed(3, 103, Cause.LEFT),)
+
+
+def test_p18_a_leader_that_leaves_hands_over_first_and_then_asks_the_next_one() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.ack(1, 3)
+    assert order(bench.at(2, ev.Leave(7)))[:2] == ["CloseGate", "DropVip"]
+    assert bench.core.voter_ids == (1, 2, 3)
+    bench.at(3, ev.VipDown())
+    effects = bench.hear(4, 2, renew(term=3))
+    assert [(item.final, item.accepted) for item in only(effects, ev.Answer)] == [(False, True)]
+    assert sent_to(effects, AskVoters) == [2]
+    effects = bench.hear(5, 2, TellVoters(5, 7, Outcome.DONE, "n1 is no voter any more"))
+    assert [(item.request_id, item.final, item.accepted) for item in only(effects, ev.Answer)] == [(7, True, True)]
+
+
+def test_p18_a_voter_that_lost_its_record_is_not_added_over_itself() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.hear(1, 3, Ack(2, 5, 1, Stamp(2, 1)), record_id=999)
+    answers = only(bench.at(2, ev.ChangeVoters(7, 3, 0)), ev.Answer)
+    assert [(item.accepted, "node remove" in item.text) for item in answers] == [(False, True)]
 
 
 def test_p18_founding_needs_every_voter_blank() -> None:
