@@ -88,6 +88,9 @@ def _voters(status: dict[str, Any], colour: bool) -> list[str]:
         ids = ", ".join(str(node) for node in unnamed)
         text = f"voters that the configuration does not name: {ids}; add them to it, or 'pgvigil node remove ID'"
         lines.append(paint(text, YELLOW, colour))
+    for item in _rows(voters, "going"):
+        label = _label(status, item.get("id"))
+        lines.append(paint(f"lost        {label} is to be removed in {duration(item.get('in_ms'))}", YELLOW, colour))
     causes = {str(item.get("id")): _word(item, "text") for item in _rows(voters, "removed")}
     for node in _items(voters, "not_voters"):
         if node != status.get("node_id"):

@@ -40,6 +40,15 @@ class CoreCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreRemoval:
+    """Which voters are removed without an operator: those that are stopped, lost, never seen for so long (0: never)."""
+
+    shutdown: bool = False
+    lost_ms: int = 0
+    no_show_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """What the core is told once: `lease_ms` only proposes L (P19), `nodes` tells peers, not voters (P18)."""
 
@@ -49,6 +58,7 @@ class CoreSettings:
     renew_ms: int
     preempt: bool
     commands: tuple[CoreCommand, ...] = ()
+    removal: CoreRemoval = CoreRemoval()
 
     @property
     def stagger_ns(self) -> int:
@@ -168,6 +178,10 @@ class Base(ABC):
         self.hand_over_told: HandOver | None = None
         self.change_request: Change | None = None
         self.wish: Wish | None = None
+        self.leaving = False
+        self.acked_ns: dict[int, int] = {}
+        self.absent_since_ns: dict[int, int] = {}
+        self.back_since_ns: dict[int, int] = {}
         self.better_since_ns: int | None = None
         self.started_tokens: set[int] = set()
         self.ended_commands: dict[int, bool] = {}

@@ -47,7 +47,7 @@ class Watchdog(Commanding):
 
     def wake(self) -> int | None:
         """The next instant at which time alone changes something; None while nothing does."""
-        due = [*self.lease_wake_ns(), *self.freedom_wake_ns(), *self.voters_wake_ns()]
+        due = [*self.lease_wake_ns(), *self.freedom_wake_ns(), *self.voters_wake_ns(), *self.removal_wake_ns()]
         if self.round is not None:
             due.append(self.round.ends_at_ns)
         stand_at_ns = self.stand_at_ns() if self.state is State.STANDBY else None
@@ -91,6 +91,7 @@ class Watchdog(Commanding):
         self.advance_standing()
         self.advance_hand_over()
         self.advance_voters()
+        self.advance_removal()
         self.advance_stop()
         self.note_freedom()
 

@@ -438,7 +438,12 @@ class Leading(Standing):
         deadline_ns = self.stop_deadline_ns or 0
         if nobody_yet and self.now_ns < deadline_ns:
             return
-        self._finish(self.stopping)
+        if not self.leaves_first():
+            self._finish(self.stopping)
+
+    @abstractmethod
+    def leaves_first(self) -> bool:
+        """Whether a stop waits for this node to be removed from the voters."""
 
     def _finish(self, reason: str) -> None:
         """P14: the restart wait is spared only if no promise lives and the own wait is over."""

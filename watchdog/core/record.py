@@ -114,8 +114,9 @@ class Document:
         return replace(self, voters=voters, removed=removed, epoch=self.epoch + 1)
 
     def without_voter(self, node_id: int, cause: Cause) -> Document:
-        """One voter less, and why (P18)."""
-        gone = tuple(Removed(node_id, voter.record_id, cause) for voter in self.voters if voter.node_id == node_id)
+        """One voter less, and why (P18); for a node that is none already, another reason."""
+        known = self.voter(node_id) or self.removal(node_id)
+        gone = () if known is None else (Removed(node_id, known.record_id, cause),)
         voters = tuple(voter for voter in self.voters if voter.node_id != node_id)
         removed = tuple(item for item in self.removed if item.node_id != node_id)
         return replace(self, voters=voters, removed=(*removed, *gone)[-KEPT_REMOVALS:], epoch=self.epoch + 1)

@@ -12,7 +12,7 @@ from pgvigil.watchdog.core.events import ChangeVoters, Leave, Level
 from pgvigil.watchdog.core.leading import TOO_EARLY, Leading
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import AskVoters, Outcome, TellVoters
-from pgvigil.watchdog.core.record import NOBODY, Cause, Document
+from pgvigil.watchdog.core.record import NOBODY, SENTENCES, Cause, Document
 from pgvigil.watchdog.core.states import State
 
 WISH_NS = 10_000 * NS_PER_MS
@@ -34,7 +34,7 @@ class Voters(Leading):
             if answer is not None:
                 self.answer(event.request_id, answer[0] is Outcome.DONE, answer[1])
             return
-        self._wish(event.request_id, event.add, event.remove, Cause.OPERATOR)
+        self.wish_for(event.request_id, event.add, event.remove, Cause.OPERATOR)
 
     def on_leave(self, event: Leave) -> None:
         """An operator wants this node out: a leader hands over first, then asks the next one."""
@@ -42,13 +42,13 @@ class Voters(Leading):
             self.answer(event.request_id, True, f"{self.label(self.me)} is no voter; nothing was changed")
             return
         if self.state is not State.LEADER:
-            self._wish(event.request_id, NOBODY, self.me, Cause.LEFT)
+            self.wish_for(event.request_id, NOBODY, self.me, Cause.LEFT)
             return
         refusal = self._catching_up(ChangeVoters(event.request_id, NOBODY, self.me))
         if refusal is not None:  # the hand-over would be for nothing
             self.answer(event.request_id, False, f"refused: {refusal}")
             return
-        self._wish(event.request_id, NOBODY, self.me, Cause.LEFT, leading=True)
+        self.wish_for(event.request_id, NOBODY, self.me, Cause.LEFT, leading=True)
         if self.wish is not None and self.wish.request_id == event.request_id:
             self._asked_to_hand_over(NOBODY, event.request_id, self.me)
 
@@ -64,7 +64,8 @@ class Voters(Leading):
             self.wish = None
             self.answer(hand_over.request_id, False, f"{text}; {self.label(self.me)} leads and stays a voter")
 
-    def _wish(self, request_id: int | None, add: int, remove: int, cause: Cause, leading: bool = False) -> None:
+    def wish_for(self, request_id: int | None, add: int, remove: int, cause: Cause, leading: bool = False) -> None:
+        """Begin to ask the leader; refuse where there is nobody to ask."""
         document = self.document
         if document is None:
             why = "this node has no document yet: it waits for a leader, or for the founding of its cluster"
@@ -177,9 +178,14 @@ class Voters(Leading):
                 again = f"run `pgvigil node remove {self.label(ask.add)}`, then this again"
                 return Outcome.REFUSED, f"refused: {lost}; {again}"
             return Outcome.DONE, f"{self.label(ask.add)} is a voter already; nothing was changed"
-        if ask.remove and document.voter(ask.remove) is None:
+        if ask.remove and document.voter(ask.remove) is None and not self._would_return(document, ask):
             return Outcome.DONE, f"{self.label(ask.remove)} is no voter; nothing was changed"
         return None
+
+    def _would_return(self, document: Document, ask: AskVoters) -> bool:
+        """An operator's word also counts for a node that would be added again by itself."""
+        removed = document.removal(ask.remove)
+        return removed is not None and removed.returns and ask.cause in (Cause.OPERATOR, Cause.LEFT)
 
     def change_voters(self, asker: int, ask: AskVoters) -> None:
         """P18: propose the one change; it counts at once, and is answered when it is committed."""
@@ -190,9 +196,10 @@ class Voters(Leading):
             text = f"{self.label(ask.add)} is a voter now"
         else:
             wanted = document.without_voter(ask.remove, ask.cause)
-            text = f"{self.label(ask.remove)} is no voter any more"
+            why = f" ({SENTENCES[ask.cause]})" if asker == NOBODY or ask.cause is Cause.SHUTDOWN else ""
+            text = f"{self.label(ask.remove)} is no voter any more{why}"
         stamp = self.propose(wanted)
-        self.change_request = Change(asker, ask.boot, ask.request_id, stamp, f"{text}, {len(wanted.voters)} voters")
+        self.change_request = Change(asker, ask.boot, ask.request_id, stamp, f"{text}, {_counted(len(wanted.voters))}")
 
     def tell_change(self, change: Change, outcome: Outcome, text: str) -> None:
         """Answer whoever asked for a change, and tell the log what a committed one did."""
@@ -203,3 +210,7 @@ class Voters(Leading):
             self.answer(change.request_id, outcome is Outcome.DONE, text)
         elif change.asker != NOBODY and change.request_id is not None:
             self.send(change.asker, TellVoters(change.boot, change.request_id, outcome, text))
+
+
+def _counted(voters: int) -> str:
+    return f"{voters} voter{'' if voters == 1 else 's'}"

@@ -70,7 +70,7 @@ class Report:
                 "version": core.record.stamp.version,
                 "committed": core.committed(),
             },
-            "voters": self._voters(),
+            "voters": self._voters(now_ns),
             "vip": self._vip(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
             "processes": [
@@ -120,7 +120,7 @@ class Report:
             left_ms = (core.lease.until_ns - now_ns) // NS_PER_MS
         return {"left_ms": left_ms, "length_ms": core.lease_ns // NS_PER_MS}
 
-    def _voters(self) -> dict[str, object]:
+    def _voters(self, now_ns: int) -> dict[str, object]:
         """Who votes by the newest document, what of it needs an operator's eye, and who votes no more."""
         core, settings = self._main.core, self._main.settings
         document = core.document
@@ -135,6 +135,14 @@ class Report:
                 for item in removed
             ],
             "own": core.removal_sentence(),
+            "removal": {
+                "shutdown": settings.cluster.removal.shutdown,
+                "lost_s": settings.cluster.removal.lost_s,
+                "no_show_s": settings.cluster.removal.no_show_s,
+            },
+            "going": [
+                {"id": node, "in_ms": max(0, (due_ns - now_ns) // NS_PER_MS)} for node, due_ns in core.removals_due()
+            ],
         }
 
     def _vip(self, now_ns: int) -> dict[str, object]:
