@@ -118,3 +118,23 @@ def test_a_node_that_the_files_do_not_name_yet(make_cluster: MakeCluster) -> Non
             voters(cluster, 1, 2, 3, 4)
     finally:
         cluster.members = [*founders, fresh]
+
+
+def test_stopped_and_lost_nodes_are_removed_and_come_back(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, extra="remove_shutdown_nodes = true\nlost_node_removal_timeout_s = 3\n")
+    cluster.start()
+    cluster.settle()
+    with leadership_stays(cluster) as leader:
+        lost, stopped = cluster.standbys()
+        lost.end()
+        leader.wait_status("the removal ahead", lambda one: [row["id"] for row in one["voters"]["going"]])
+        voters(cluster, *sorted((leader.node_id, stopped.node_id)))
+        row = leader.status()["voters"]["removed"][0]
+        assert (row["id"], row["cause"], row["returns"]) == (lost.node_id, "lost", True)
+        assert stopped.run("stop").code == 0
+        voters(cluster, leader.node_id)
+        stopped.start()
+        stopped.wait_log("the leader adds it again by itself when it has followed for a while")
+        lost.start()
+        voters(cluster, 1, 2, 3)
+        cluster.settle()
