@@ -142,18 +142,32 @@ def _dataclass_writer(kind: Any) -> Writer:
         get_one = attrgetter(names[0])
         return lambda value: [_writer(type(field := get_one(value)))(field)]
     get = attrgetter(*names)
+    spare = _defaults(kind)
     others = [place for place, name in enumerate(names) if hints[name] not in _SCALARS]
-    if not others:
+    if not others and not spare:
         return get
 
     def write_dataclass(value: Any) -> object:
         fields = list(get(value))
+        left_out = 0
+        while left_out < len(spare) and fields[-1 - left_out] == spare[-1 - left_out]:
+            left_out += 1
+        del fields[len(fields) - left_out :]
         for place in others:
-            field = fields[place]
-            fields[place] = _writer(type(field))(field)
+            if place < len(fields):
+                field = fields[place]
+                fields[place] = _writer(type(field))(field)
         return fields
 
     return write_dataclass
+
+
+def _defaults(kind: Any) -> list[object]:
+    """The defaults of the last fields. They are left out when written, and may be missing when read.
+
+    So a field can be added to a kind whose values are kept on disks and spoken between nodes of two versions.
+    """
+    return [field.default for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
 
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -254,13 +268,15 @@ def _dataclass_reader(kind: type) -> Reader:
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     readers = [_reader(hints[name]) for name in names]
+    least = len(readers) - len(_defaults(kind))
+    expected = f"a list of {len(readers)} fields" if least == len(readers) else f"a list of {least} to {len(readers)}"
 
     def read_dataclass(value: object) -> Any:
-        if type(value) is not tuple or len(value) != len(readers):
-            raise _Invalid(value, f"a list of {len(readers)} fields")
+        if type(value) is not tuple or not least <= len(value) <= len(readers):
+            raise _Invalid(value, expected)
         fields: list[Any] = []
         try:
-            for read, item in zip(readers, value, strict=True):
+            for read, item in zip(readers, value, strict=False):
                 fields.append(read(item))
         except _Invalid as error:
             error.path.append(f".{names[len(fields)]}")

@@ -14,6 +14,7 @@ from pgvigil.ipc import codec
 from pgvigil.ipc.errors import InvariantError, PeerError
 
 SCHEMA = 1
+OUTCOME_UNKNOWN = "unknown:"
 
 
 class Health(enum.Enum):
@@ -231,7 +232,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer. `final` is false for progress; `body` is JSON text for status, else empty."""
+    """The answer. `final` is false for progress; `body` is JSON text for status, else empty.
+
+    A refusal whose message begins with `OUTCOME_UNKNOWN` is none: what was asked may still come about.
+    """
 
     request_id: int
     final: bool

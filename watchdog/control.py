@@ -43,6 +43,9 @@ class Control:
             "last-reload": self._last_reload,
             "switchover": self._switch_over,
             "bootstrap": self._bootstrap,
+            "node-add": self._node_add,
+            "node-remove": self._node_remove,
+            "node-leave": self._node_leave,
         }
 
     @property
@@ -86,22 +89,40 @@ class Control:
         self._reload = {"at_ns": boottime_ns(), "accepted": frame.accepted, "message": frame.message}
 
     def _switch_over(self, address: bytes, request: frames.Request) -> None:
-        to = 0
-        if request.arguments:
-            found = self._report.node_named(request.arguments[0])
-            if found is None:
-                known = ", ".join(self._report.node_names())
-                self._refuse(address, request, f"no node '{request.arguments[0]}', expected one of {known}")
-                return
-            to = found
-        number = self._wait(address, request)
-        if number is not None:
-            self._dispatch(events.SwitchOver(number, to))
+        to = self._named(address, request) if request.arguments else 0
+        if to is not None:
+            self._order(address, request, lambda number: events.SwitchOver(number, to))
 
     def _bootstrap(self, address: bytes, request: frames.Request) -> None:
+        self._order(address, request, events.Bootstrap)
+
+    def _node_add(self, address: bytes, request: frames.Request) -> None:
+        node = self._named(address, request)
+        if node is not None:
+            self._order(address, request, lambda number: events.ChangeVoters(number, node, 0))
+
+    def _node_remove(self, address: bytes, request: frames.Request) -> None:
+        node = self._named(address, request)
+        if node is not None:
+            self._order(address, request, lambda number: events.ChangeVoters(number, 0, node))
+
+    def _node_leave(self, address: bytes, request: frames.Request) -> None:
+        self._order(address, request, events.Leave)
+
+    def _named(self, address: bytes, request: frames.Request) -> int | None:
+        """The node that the first argument names; None and a refusal if there is none."""
+        name = request.arguments[0] if request.arguments else ""
+        found = self._report.node_named(name)
+        if found is None:
+            known = ", ".join(self._report.node_names())
+            self._refuse(address, request, f"no node '{name}', expected one of {known}")
+        return found
+
+    def _order(self, address: bytes, request: frames.Request, event: Callable[[int], events.Event]) -> None:
+        """Hand an order to the core under a number of our own."""
         number = self._wait(address, request)
         if number is not None:
-            self._dispatch(events.Bootstrap(number))
+            self._dispatch(event(number))
 
     def _wait(self, address: bytes, request: frames.Request) -> int | None:
         now_ns = boottime_ns()

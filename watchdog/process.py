@@ -28,10 +28,10 @@ from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.commands.runner import Result, Runner
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
-from pgvigil.watchdog.core.record import Record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import Settings
@@ -54,7 +54,7 @@ _chance = random.SystemRandom()
 
 def core_settings(settings: Settings) -> CoreSettings:
     """What the core is told."""
-    commands = settings.commands
+    commands, removal = settings.commands, settings.cluster.removal
     return CoreSettings(
         node_id=settings.node_id,
         nodes=tuple(CoreNode(node.id, node.host, node.witness, node.priority) for node in settings.nodes),
@@ -62,6 +62,7 @@ def core_settings(settings: Settings) -> CoreSettings:
         renew_ms=settings.cluster.renew_ms,
         preempt=settings.cluster.preempt,
         commands=(CoreCommand("escalation", commands.escalation.policy),) if commands.escalation else (),
+        removal=CoreRemoval(removal.shutdown, removal.lost_s * 1000, removal.no_show_s * 1000),
     )
 
 
@@ -396,4 +397,4 @@ class Housekeeping:
 
 def raised_boot(record: Record, kernel: str) -> Record:
     """The record of a new start: the next boot, no claim of a clean stop, this kernel."""
-    return replace(record, boot=record.boot + 1, clean_stop=False, kernel_boot_id=kernel)
+    return replace(record, format=RECORD_FORMAT, boot=record.boot + 1, clean_stop=False, kernel_boot_id=kernel)

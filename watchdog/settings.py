@@ -45,6 +45,15 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalSettings:
+    """Which voters are removed without an operator; 0 s: never."""
+
+    shutdown: bool = False
+    lost_s: int = 0
+    no_show_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """[cluster]; `key` is the 32-byte secret, or a well-known one if `insecure`."""
 
@@ -57,6 +66,7 @@ class ClusterSettings:
     quorum: str
     preempt: bool
     fence: Fence
+    removal: RemovalSettings = RemovalSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,7 +331,9 @@ class Cluster:
     def _peer(self, host: Host, other: Host) -> ev.PeerView:
         heard_ns = host.heard_ns.get(other.node.node_id)
         health = Health.UNKNOWN
-        if heard_ns is not None:
+        if heard_ns is None and self.now_ns - host.started_ns > DEAD_AFTER_NS:
+            health = Health.DEAD  # never heard, and long enough looked for
+        elif heard_ns is not None:
             health = Health.ALIVE if self.now_ns - heard_ns <= DEAD_AFTER_NS else Health.DEAD
         fit = other.pgpool is Health.ALIVE and other.can_hold and not other.node.witness
         started_ns = host.local(other.started_ns)

@@ -15,7 +15,7 @@ from tests.scenarios.cluster import Cluster, Host, SafetyError, Weather
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.lease import NS_PER_MS
 
 CALM_MS = 5_000
@@ -45,8 +45,11 @@ class Storm:
         )
         preempt = self.random.random() < 0.3
         command = CoreCommand("escalation", self.random.choice(("once", "retry")))
+        removal = CoreRemoval(
+            self.random.random() < 0.3, self.random.choice((0, 3500)), self.random.choice((0, 3500))
+        )  # fmt: skip
         settings = {
-            node: CoreSettings(node, nodes, self.lease_ms[node], RENEW_MS, preempt, (command,))
+            node: CoreSettings(node, nodes, self.lease_ms[node], RENEW_MS, preempt, (command,), removal)
             for node in range(1, self.size + 1)
         }
         bad = self.random.random()
@@ -149,7 +152,7 @@ class Storm:
         target = leader if leader is not None and self.random.random() < 0.7 else host
         events: list[ev.Event] = [ev.SwitchOver(1, other), ev.Bootstrap(2)]
         if self.size > 2 and other:
-            events += [ev.ChangeVoters(3, other, 0), ev.ChangeVoters(4, 0, other)]
+            events += [ev.ChangeVoters(3, other, 0), ev.ChangeVoters(4, 0, other), ev.Leave(5)]
         self.cluster.step(target, self.random.choice(events))
 
     def _peace(self) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.scenarios.cluster import Cluster, Host
 
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.record import NOBODY
 
@@ -35,6 +36,7 @@ class Setup:
     renew_ms: int = 200
     preempt: bool = False
     policy: str = ""
+    removal: CoreRemoval = field(default_factory=CoreRemoval)
 
     def cluster(self) -> Cluster:
         """A cluster of exactly that kind; nothing runs yet."""
@@ -42,7 +44,7 @@ class Setup:
         return Cluster(
             {
                 node.node_id: CoreSettings(
-                    node.node_id, self.nodes, self.lease_ms, self.renew_ms, self.preempt, commands
+                    node.node_id, self.nodes, self.lease_ms, self.renew_ms, self.preempt, commands, self.removal
                 )
                 for node in self.nodes
             }
@@ -98,11 +100,14 @@ class Teller:
         self.setup.nodes = tuple(found)
 
     def set(self, words: list[str]) -> None:
-        """`set lease 1000`, `set preempt`, `set escalation once`."""
+        """`set lease 1000`, `set preempt`, `set escalation once`, `set removal lost_ms 3000`."""
         if words[0] == "preempt":
             self.setup.preempt = True
         elif words[0] == "escalation":
             self.setup.policy = words[1]
+        elif words[0] == "removal":
+            change: dict[str, Any] = {words[1]: int(words[2]) if len(words) > 2 else True}
+            self.setup.removal = replace(self.setup.removal, **change)
         else:
             self.setup.lease_ms = int(words[1])
 
@@ -246,6 +251,7 @@ _COMMANDS: dict[str, Callable[[Teller, list[str]], None]] = {
     "switch-over": Teller.switch_over,
     "bootstrap": lambda teller, words: teller.order(words[0], ev.Bootstrap(3)),
     "change": Teller.change,
+    "leave": lambda teller, words: teller.order(words[0], ev.Leave(4)),
 }
 
 

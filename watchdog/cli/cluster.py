@@ -9,6 +9,7 @@ from typing import Any
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.errors import CommandError, ConfigError
+from pgvigil.ipc.frames import OUTCOME_UNKNOWN
 from pgvigil.watchdog.cli import codes, node, render
 
 SWITCHOVER_TIMEOUT_MS = 30_000
@@ -87,7 +88,7 @@ def _order(options: argparse.Namespace, verb: str, arguments: tuple[str, ...], t
             took_ms = (boottime_ns() - begun_ns) // NS_PER_MS
             if not reply.accepted:
                 print(f"pgvigil {verb}: {reply.message}", file=sys.stderr)
-                return codes.FAILED
+                return codes.UNKNOWN if reply.message.startswith(OUTCOME_UNKNOWN) else codes.FAILED
             print(f"{took_ms:>6} ms  {reply.message}", flush=True)
     except CommandError as error:
         # An order that was taken may still be carried out.

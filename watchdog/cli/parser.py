@@ -118,6 +118,24 @@ COMMANDS: tuple[Command, ...] = (
         (Argument(("node",), "host or id of the next leader", metavar="NODE", optional=True),),
     ),
     Command(
+        "node", "add or remove a voter",
+        "Changes who votes, one node at a time, when a majority has stored it. Asks the leader, from any node. A node "
+        "to add must run, with the same configuration on every node. leave removes this node, which goes on without a "
+        "vote (--stop: stops); a leader hands over first. Exit code 4: the outcome is unknown, ask again.",
+        (
+            ("pgvigil node add pg04", "after it has been started"),
+            ("pgvigil node remove pg03", "by host or id; it may be down"),
+            ("pgvigil node leave --stop", "take this node out and stop it"),
+        ),
+        "pgvigil.watchdog.cli.membership", "node",
+        (
+            Argument(("action",), "what to do", ("add", "remove", "leave")),
+            Argument(("node",), "host or id; for add and remove", metavar="NODE", optional=True),
+            Argument(("--json",), "print one JSON object at the end", flag=True),
+            Argument(("--stop",), "leave: then stop this node", flag=True),
+        ),
+    ),
+    Command(
         "bootstrap", "found the cluster without the voters that are missing",
         "A new cluster waits until every voter has answered. Use this once, on one node, if one of them cannot come; "
         "never if a cluster of these nodes may exist already.",

@@ -71,8 +71,35 @@ def _head(status: dict[str, Any], colour: bool) -> list[str]:
     if status.get("waiting_for"):
         names = ", ".join(_label(status, node_id) for node_id in _items(status, "waiting_for"))
         lines.append(f"waiting for {names}; if one of them cannot come, 'pgvigil bootstrap' ends the waiting")
+    lines += _voters(status, colour)
     if status.get("restart_wait_ms"):
         lines.append(f"neither votes nor stands for another {duration(status['restart_wait_ms'])} after its start")
+    return lines
+
+
+def _voters(status: dict[str, Any], colour: bool) -> list[str]:
+    """What of the voters needs an operator's eye."""
+    voters = _table(status, "voters")
+    lines = []
+    if voters.get("own"):
+        lines.append(paint(f"no voter: {_word(voters, 'own')}", YELLOW, colour))
+    unnamed = _items(voters, "not_in_configuration")
+    if unnamed:
+        ids = ", ".join(str(node) for node in unnamed)
+        text = f"voters that the configuration does not name: {ids}; add them to it, or 'pgvigil node remove ID'"
+        lines.append(paint(text, YELLOW, colour))
+    for item in _rows(voters, "going"):
+        label = _label(status, item.get("id"))
+        lines.append(paint(f"lost        {label} is to be removed in {duration(item.get('in_ms'))}", YELLOW, colour))
+    causes = {str(item.get("id")): _word(item, "text") for item in _rows(voters, "removed")}
+    for node in _items(voters, "not_voters"):
+        if node != status.get("node_id"):
+            why = (
+                f": {causes[str(node)]}"
+                if str(node) in causes
+                else f"; 'pgvigil node add {_host(status, node)}' makes it one"
+            )
+            lines.append(f"no voter    {_label(status, node)}{why}")
     return lines
 
 
@@ -249,6 +276,10 @@ def _items(table: dict[str, Any], key: str) -> list[Any]:
 
 def _rows(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [item for item in _items(table, key) if isinstance(item, dict)]
+
+
+def _host(status: dict[str, Any], node_id: object) -> str:
+    return next((_word(item, "label") for item in _rows(status, "nodes") if item.get("id") == node_id), str(node_id))
 
 
 def _label(status: dict[str, Any], node_id: object) -> str:

@@ -26,6 +26,7 @@ from pgvigil.watchdog.settings import (
     NodeSettings,
     PathSettings,
     ProcessSettings,
+    RemovalSettings,
     Settings,
     UserCommand,
     VipAddress,
@@ -163,6 +164,11 @@ class _Assembly:
             quorum=table.get("quorum"),
             preempt=table.get("preempt"),
             fence=Fence(table.get("fence")),
+            removal=RemovalSettings(
+                table.get("remove_shutdown_nodes"),
+                table.get("lost_node_removal_timeout_s"),
+                table.get("no_show_node_removal_timeout_s"),
+            ),
         )
 
     def _process(self) -> ProcessSettings:

@@ -55,6 +55,19 @@ def deadtime_fits_interval(problems: Problems, draft: Draft) -> None:
         problems.mistake(heartbeat.at(key), wrong, expected)
 
 
+def removal_waits_for_certainty(problems: Problems, draft: Draft) -> None:
+    """A node is dead after the dead time, and the leader may have to be elected anew: sooner is no decision."""
+    cluster, heartbeat = draft["cluster"], draft["heartbeat"]
+    if not cluster.whole("lease_ms") or not heartbeat.whole("deadtime_ms"):
+        return
+    least_s = -(-(2 * cluster.get("lease_ms") + heartbeat.get("deadtime_ms")) // 1000)
+    for key in ("lost_node_removal_timeout_s", "no_show_node_removal_timeout_s"):
+        seconds = cluster.get(key)
+        if seconds and seconds < least_s:
+            wrong = "is shorter than two leases and the dead time of heartbeats"
+            problems.mistake(cluster.at(key), wrong, f"expected 0 (never) or at least {least_s}")
+
+
 # --- nodes ------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +324,7 @@ def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
 RULES: tuple[Rule, ...] = (
     lease_fits_renewal,
     deadtime_fits_interval,
+    removal_waits_for_certainty,
     there_are_nodes,
     ids_are_unique,
     hosts_are_unique,

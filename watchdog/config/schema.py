@@ -58,6 +58,24 @@ CLUSTER = (
     Key("renew_ms", kinds.integer(20, 20_000, "ms"), 200, "How often the leader asks for its lease again."),
     Key("quorum", kinds.choice("majority"), "majority", "How many voters must agree."),
     Key("preempt", kinds.boolean(), False, "Whether a node of higher priority takes over from a healthy leader."),
+    Key(
+        "remove_shutdown_nodes",
+        kinds.boolean(),
+        False,
+        "Whether a node that is stopped is a voter no more until it is back (`wd_remove_shutdown_nodes`).",
+    ),
+    Key(
+        "lost_node_removal_timeout_s",
+        kinds.integer(0, 31_536_000, "s"),
+        0,
+        "A voter lost for so long is a voter no more until it is back (`wd_lost_node_removal_timeout`); 0: never.",
+    ),
+    Key(
+        "no_show_node_removal_timeout_s",
+        kinds.integer(0, 31_536_000, "s"),
+        0,
+        "The same for a voter that has never come (`wd_no_show_node_removal_timeout`); 0: never.",
+    ),
     Key("fence", kinds.choice("required", "best-effort"), "required", "Whether the kernel gate is demanded."),
 )
 

@@ -1,7 +1,7 @@
 """The state of the decision core, and what every part of it needs: transitions, effects, deadlines.
 
-The engine is one object in five files: this one holds the state; `following`, `standing`, `leading` and `founding`
-hold the rules of the protocol by role; `engine` dispatches. Nothing here reads a clock: `self.now_ns` is
+The engine is one object in several files: this one holds the state; `following`, `standing`, `leading`, `voters`
+and `founding` hold the rules of the protocol by role; `engine` dispatches. Nothing here reads a clock: `self.now_ns` is
 the instant that `step` was told.
 """
 
@@ -17,7 +17,7 @@ from pgvigil.watchdog.core.lease import NS_PER_MS, Lease, Promise
 from pgvigil.watchdog.core.messages import Message, RoundId
 from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.rank import Standing, rank
-from pgvigil.watchdog.core.record import Document, Record, Stamp
+from pgvigil.watchdog.core.record import SENTENCES, Cause, Document, Record, Stamp
 from pgvigil.watchdog.core.states import State, Trigger, follow
 
 
@@ -40,6 +40,15 @@ class CoreCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreRemoval:
+    """Which voters are removed without an operator: those that are stopped, lost, never seen for so long (0: never)."""
+
+    shutdown: bool = False
+    lost_ms: int = 0
+    no_show_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """What the core is told once: `lease_ms` only proposes L (P19), `nodes` tells peers, not voters (P18)."""
 
@@ -49,6 +58,7 @@ class CoreSettings:
     renew_ms: int
     preempt: bool
     commands: tuple[CoreCommand, ...] = ()
+    removal: CoreRemoval = CoreRemoval()
 
     @property
     def stagger_ns(self) -> int:
@@ -84,6 +94,38 @@ class HandOver:
     request_id: int | None
     asker: int
     stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the voters that the leader has proposed as `stamp`, and who asked: a node in its life `boot`.
+
+    `asker` 0: nobody asked, the leader acts by the rules for nodes that are gone or back.
+    """
+
+    asker: int
+    boot: int
+    request_id: int | None
+    stamp: Stamp
+    text: str
+
+
+@dataclass(slots=True)
+class Wish:
+    """A change of the voters that was asked on this node, until its answer; `asked` says that a leader was.
+
+    `request_id` None: the wish of a node that is being stopped.
+    """
+
+    request_id: int | None
+    add: int
+    remove: int
+    epoch: int
+    cause: Cause
+    deadline_ns: int
+    next_ask_ns: int
+    asked: bool
+    why_not: str
 
 
 Draw = Callable[[int], int]
@@ -134,7 +176,12 @@ class Base(ABC):
         self.committed_stamp: Stamp | None = None
         self.hand_over: HandOver | None = None
         self.hand_over_told: HandOver | None = None
-        self.change_request: tuple[int, Stamp] | None = None
+        self.change_request: Change | None = None
+        self.wish: Wish | None = None
+        self.leaving = False
+        self.acked_ns: dict[int, int] = {}
+        self.absent_since_ns: dict[int, int] = {}
+        self.back_since_ns: dict[int, int] = {}
         self.better_since_ns: int | None = None
         self.started_tokens: set[int] = set()
         self.ended_commands: dict[int, bool] = {}
@@ -245,6 +292,17 @@ class Base(ABC):
     def named(self) -> bool:
         """Whether the stored document names this very record as a voter."""
         return self.is_voter(self.me, self.record.record_id)
+
+    def removal_sentence(self) -> str:
+        """Why this node is no voter, as far as the document says, and what brings it back."""
+        removed = None if self.document is None else self.document.removal(self.me)
+        if self.named or removed is None:
+            return ""
+        same = removed.record_id in (0, self.record.record_id)
+        again = f"`pgvigil node add {self.label(self.me)}` adds it again"
+        if removed.returns and same:
+            again = "the leader adds it again by itself when it has followed for a while"
+        return f"{SENTENCES[removed.cause]}; {again}"
 
     @property
     def leading(self) -> bool:

@@ -47,7 +47,7 @@ class Watchdog(Commanding):
 
     def wake(self) -> int | None:
         """The next instant at which time alone changes something; None while nothing does."""
-        due = [*self.lease_wake_ns(), *self.freedom_wake_ns()]
+        due = [*self.lease_wake_ns(), *self.freedom_wake_ns(), *self.voters_wake_ns(), *self.removal_wake_ns()]
         if self.round is not None:
             due.append(self.round.ends_at_ns)
         stand_at_ns = self.stand_at_ns() if self.state is State.STANDBY else None
@@ -90,6 +90,8 @@ class Watchdog(Commanding):
         self.note_freedom()
         self.advance_standing()
         self.advance_hand_over()
+        self.advance_voters()
+        self.advance_removal()
         self.advance_stop()
         self.note_freedom()
 
@@ -111,7 +113,9 @@ class Watchdog(Commanding):
             wait_ms = (self.restart_wait_until_ns - self.now_ns) // NS_PER_MS
             self.note(f"waits {wait_ms} ms before it votes or stands: its promises before the restart may still run")
         if self.document is not None and not self.named:
-            self.note("the stored document does not name this record: follows without a vote", Level.WARNING)
+            why = self.removal_sentence()
+            text = f"the stored document does not name this record: follows without a vote{f'; {why}' if why else ''}"
+            self.note(text, Level.WARNING)
 
     def _arrived(self, event: events.Arrived) -> None:
         handler = _MESSAGES.get(type(event.message))
@@ -147,6 +151,7 @@ _HANDLERS: dict[type, Callable[[Watchdog, Any], None]] = {
     events.SwitchOver: Watchdog.on_switch_over,
     events.Bootstrap: Watchdog.on_bootstrap,
     events.ChangeVoters: Watchdog.on_change_voters,
+    events.Leave: Watchdog.on_leave,
     events.Stop: Watchdog._stop,
     events.CommandEnded: Watchdog.on_command_ended,
 }
@@ -164,4 +169,6 @@ _MESSAGES: dict[type, Callable[[Watchdog, int, int, Any], None]] = {
     messages.Found: Watchdog.on_found,
     messages.AskHandOver: Watchdog.on_ask_hand_over,
     messages.TellHandOver: Watchdog.on_tell_hand_over,
+    messages.AskVoters: Watchdog.on_ask_voters,
+    messages.TellVoters: Watchdog.on_tell_voters,
 }

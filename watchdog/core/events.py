@@ -85,11 +85,18 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True)
 class ChangeVoters:
-    """An operator adds or removes one voter (P18)."""
+    """An operator adds or removes one voter (P18); a node that does not lead passes it on to the leader."""
 
     request_id: int
     add: int
     remove: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """An operator wants this node to be a voter no more; a leader hands over first."""
+
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class CommandEnded:
 
 Event = (
     Started | Tick | Arrived | Views | FenceState | VipDown
-    | SwitchOver | Bootstrap | ChangeVoters | Stop | CommandEnded
+    | SwitchOver | Bootstrap | ChangeVoters | Leave | Stop | CommandEnded
 )  # fmt: skip
 
 # --- effects ------------------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ class Following(Base):
             self.go(Trigger.NAMED, source)
         elif not self.named and self.state in (State.STANDBY, State.ASKING, State.VOTING):
             self.round = None
-            self.go(Trigger.UNNAMED, f"document {self.record.stamp} does not name this record; {source}")
+            why = self.removal_sentence()
+            reason = f"document {self.record.stamp} does not name this record{f' ({why})' if why else ''}; {source}"
+            self.go(Trigger.UNNAMED, reason)
 
     def on_release(self, sender: int, record_id: int, message: Release) -> None:
         """P8: the promise ends only if leader, term and boot are equal and its renewal is not newer."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pgvigil.watchdog.core.events import Bootstrap, Level
-from pgvigil.watchdog.core.leading import Leading
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Found, Hello
 from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.record import NOBODY, Document, Stamp, Voter
+from pgvigil.watchdog.core.removal import Removal
 from pgvigil.watchdog.core.states import State
 
 FRESH_HELLO_RENEWALS = 10
 SAY_WAITING_NS = 3_000 * NS_PER_MS
 
 
-class Founding(Leading):
+class Founding(Removal):
     """The first minutes of a cluster."""
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 
 from pgvigil.ipc.frames import Health, StopMode
-from pgvigil.watchdog.core.base import HandOver
+from pgvigil.watchdog.core.base import Change, HandOver
 from pgvigil.watchdog.core.events import (
     ChangeVoters,
     CloseGate,
@@ -17,15 +18,17 @@ from pgvigil.watchdog.core.events import (
     SwitchOver,
 )
 from pgvigil.watchdog.core.lease import NS_PER_MS, Lease, Promise, Renewal
-from pgvigil.watchdog.core.messages import Ack, AskHandOver, Release, Renew, RenewRefused, TellHandOver
+from pgvigil.watchdog.core.messages import Ack, AskHandOver, Outcome, Release, Renew, RenewRefused, TellHandOver
 from pgvigil.watchdog.core.quorum import Tally, tally
 from pgvigil.watchdog.core.rank import Standing as Rank
-from pgvigil.watchdog.core.record import NOBODY, Document, Stamp, Voter
+from pgvigil.watchdog.core.record import NOBODY, Document, Stamp
 from pgvigil.watchdog.core.standing import Standing
 from pgvigil.watchdog.core.states import State, Trigger
 
 SMART_LINGER_NS = 1_000 * NS_PER_MS
 FAST_LINGER_NS = 100 * NS_PER_MS
+TOO_FEW = "too few of the voters that would remain are alive and up to date; start them first"
+TOO_EARLY = "too few of the voters that would remain have the newest document yet; try again"
 
 
 class Leading(Standing):
@@ -68,10 +71,9 @@ class Leading(Standing):
             self.leader_id = 0
         if self.change_request is not None:
             # P16: what was sent but not committed may surface later
-            self.answer(
-                self.change_request[0], False, "unknown: this node stopped leading before the change was committed"
-            )
-            self.change_request = None
+            change, self.change_request = self.change_request, None
+            text = "unknown: this node stopped leading before the change was committed"
+            self.tell_change(change, Outcome.UNKNOWN, text)
 
     # --- renewals ---------------------------------------------------------------------------------
 
@@ -194,9 +196,9 @@ class Leading(Standing):
         if tally(self.voter_ids, having, ()) is not Tally.WON:
             return
         self.committed_stamp = document.stamp
-        if self.change_request is not None and self.change_request[1] <= document.stamp:
-            self.answer(self.change_request[0], True, f"committed as document {document.stamp}")
-            self.change_request = None
+        if self.change_request is not None and self.change_request.stamp <= document.stamp:
+            change, self.change_request = self.change_request, None
+            self.tell_change(change, Outcome.DONE, f"committed as document {document.stamp}")
 
     def stored_by(self, node_id: int) -> Stamp | None:
         """The stamp that a node has acknowledged to this incarnation of the leader."""
@@ -239,49 +241,45 @@ class Leading(Standing):
                 Level.ERROR,
             )
         elif self.committed() and self.lease_held() and self.state is State.LEADER:
-            voters = tuple(Voter(sender, record_id) if item.node_id == sender else item for item in document.voters)
-            self.propose(replace(document, voters=voters, epoch=document.epoch + 1))
+            self.propose(document.with_voter(sender, record_id))
             self.note(f"{self.label(sender)} joins as the voter that the founding left open")
 
-    def on_change_voters(self, event: ChangeVoters) -> None:
-        """P18: one voter at a time, only after the leader's own document is committed, never the leader itself."""
-        document = self.document
-        refusal = self._change_refusal(event)
-        if refusal is not None or document is None:
-            self.answer(event.request_id, False, refusal or "there is no document yet")
-            return
-        kept = tuple(voter for voter in document.voters if voter.node_id != event.remove)
-        added = (Voter(event.add, self.stored[event.add][0]),) if event.add else ()
-        voters = tuple(sorted(kept + added, key=lambda voter: voter.node_id))
-        stamp = self.propose(replace(document, voters=voters, epoch=document.epoch + 1))
-        self.change_request = (event.request_id, stamp)
-
-    def _change_refusal(self, event: ChangeVoters) -> str | None:
+    def _not_now(self) -> str | None:
+        """P18: only a leader changes the voters, and only after its own document is committed."""
         if self.state is not State.LEADER or not self.lease_held():
-            return "this node is not the leader"
+            return f"{self.label(self.me)} is not the leader"
         if not self.committed():
             return "another change is not committed yet; try again"
+        return None
+
+    def _change_refusal(self, event: ChangeVoters) -> str | None:
+        """P18: one voter at a time, never the leader itself."""
         if bool(event.add) == bool(event.remove):
             return "exactly one voter can be added or removed at a time"
         if event.remove == self.me:
-            return "the leader never removes itself; switch over first"
-        if event.add and event.add in self.voter_ids:
-            return f"{self.label(event.add)} is a voter already"
-        if event.remove and event.remove not in self.voter_ids:
-            return f"{self.label(event.remove)} is no voter"
+            return "the leader never removes itself; run `pgvigil switchover`, then this again"
         return self._catching_up(event)
 
     def _catching_up(self, event: ChangeVoters) -> str | None:
         """A change must leave a majority that is here and has the document, else nothing is ever committed again."""
         stamp = None if self.document is None else self.document.stamp
         here = {peer.node_id for peer in self.views.peers if peer.health is Health.ALIVE} | {self.me}
+        if event.add and event.add not in {node.node_id for node in self.settings.nodes}:
+            return (
+                f"{self.label(self.me)}, the leader, has no [[node]] of id {event.add} in its file: give every node "
+                "the same file, run `pgvigil reload` on each, then this again"
+            )
         if event.add and (event.add not in here or self.stored_by(event.add) != stamp):
             return f"{self.label(event.add)} does not follow this leader yet; start pgvigil there and try again"
         after = [node for node in (*self.voter_ids, event.add) if node and node != event.remove]
         having = {node for node in after if node == self.me or (node in here and self.stored_by(node) == stamp)}
         if tally(after, having, ()) is not Tally.WON:
-            return "too few of the voters that would remain are alive and up to date; start them first"
+            return TOO_FEW if tally(after, here, ()) is not Tally.WON else TOO_EARLY
         return None
+
+    @abstractmethod
+    def tell_change(self, change: Change, outcome: Outcome, text: str) -> None:
+        """Answer whoever asked for a change of the voters."""
 
     # --- hand-over --------------------------------------------------------------------------------
 
@@ -440,7 +438,12 @@ class Leading(Standing):
         deadline_ns = self.stop_deadline_ns or 0
         if nobody_yet and self.now_ns < deadline_ns:
             return
-        self._finish(self.stopping)
+        if not self.leaves_first():
+            self._finish(self.stopping)
+
+    @abstractmethod
+    def leaves_first(self) -> bool:
+        """Whether a stop waits for this node to be removed from the voters."""
 
     def _finish(self, reason: str) -> None:
         """P14: the restart wait is spared only if no promise lives and the own wait is over."""

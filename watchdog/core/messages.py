@@ -6,9 +6,10 @@ A `round_id` is (boot, number) of the asking node. Kinds are append-only. Times 
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
-from pgvigil.watchdog.core.record import Document, Stamp
+from pgvigil.watchdog.core.record import Cause, Document, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,44 @@ class TellHandOver:
     text: str
 
 
+class Outcome(enum.Enum):
+    """What became of a wish. BUSY: not now, ask again. UNKNOWN: it may surface later (P16)."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class AskVoters:
+    """A node asks the leader to add or remove one voter (P18); the asker repeats it until it is answered.
+
+    `boot` is the asker's, so that no answer reaches its next life. `epoch` is that of the document in which the
+    operator saw the voters: a late copy finds another one and changes nothing.
+    """
+
+    boot: int
+    request_id: int
+    add: int
+    remove: int
+    epoch: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class TellVoters:
+    """The leader's answer to `AskVoters`."""
+
+    boot: int
+    request_id: int
+    outcome: Outcome
+    text: str
+
+
 Message = (
     Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused
-    | Hello | Found | AskHandOver | TellHandOver
+    | Hello | Found | AskHandOver | TellHandOver | AskVoters | TellVoters
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -159,5 +195,7 @@ KINDS: dict[int, type[Message]] = {
     10: Found,
     11: AskHandOver,
     12: TellHandOver,
+    13: AskVoters,
+    14: TellVoters,
 }
 NUMBERS: dict[type[Message], int] = {kind: number for number, kind in KINDS.items()}

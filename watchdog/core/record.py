@@ -7,10 +7,12 @@ as a new voter, never as the old one (P18).
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 NOBODY = 0
+KEPT_REMOVALS = 32
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,6 +34,39 @@ class Voter:
     record_id: int
 
 
+class Cause(enum.Enum):
+    """Why a node was removed. Those after LEFT are the cluster's own doing, and undone when the node comes back."""
+
+    OPERATOR = "operator"
+    LEFT = "left"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"
+    NO_SHOW = "no-show"
+
+
+SENTENCES = {
+    Cause.OPERATOR: "an operator removed it",
+    Cause.LEFT: "it left on the word of its operator",
+    Cause.SHUTDOWN: "it was removed when it was stopped",
+    Cause.LOST: "it was removed because it had been lost for too long",
+    Cause.NO_SHOW: "it was removed because it had never joined",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A node that was a voter, with the record under which it was one (0: none yet)."""
+
+    node_id: int
+    record_id: int
+    cause: Cause
+
+    @property
+    def returns(self) -> bool:
+        """Whether it is added again by itself when it comes back with the same record."""
+        return self.cause in (Cause.SHUTDOWN, Cause.LOST, Cause.NO_SHOW)
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A command that one incarnation of a leader means to run, or has run (P17).
@@ -50,7 +85,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19)."""
+    """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19).
+
+    `removed` remembers why nodes are voters no more, the newest last: for status, and for those that may come back.
+    """
 
     stamp: Stamp
     epoch: int
@@ -58,10 +96,30 @@ class Document:
     lease_ms: int
     paused: bool
     intents: tuple[Intent, ...]
+    removed: tuple[Removed, ...] = ()
 
     def voter(self, node_id: int) -> Voter | None:
         """The voter of that id, if there is one."""
         return next((voter for voter in self.voters if voter.node_id == node_id), None)
+
+    def removal(self, node_id: int) -> Removed | None:
+        """Why a node is a voter no more, if it was one."""
+        return next((item for item in self.removed if item.node_id == node_id), None)
+
+    def with_voter(self, node_id: int, record_id: int) -> Document:
+        """One voter more, or another record for the one of that id (P18)."""
+        others = tuple(voter for voter in self.voters if voter.node_id != node_id)
+        voters = tuple(sorted((*others, Voter(node_id, record_id)), key=lambda voter: voter.node_id))
+        removed = tuple(item for item in self.removed if item.node_id != node_id)
+        return replace(self, voters=voters, removed=removed, epoch=self.epoch + 1)
+
+    def without_voter(self, node_id: int, cause: Cause) -> Document:
+        """One voter less, and why (P18); for a node that is none already, another reason."""
+        known = self.voter(node_id) or self.removal(node_id)
+        gone = () if known is None else (Removed(node_id, known.record_id, cause),)
+        voters = tuple(voter for voter in self.voters if voter.node_id != node_id)
+        removed = tuple(item for item in self.removed if item.node_id != node_id)
+        return replace(self, voters=voters, removed=(*removed, *gone)[-KEPT_REMOVALS:], epoch=self.epoch + 1)
 
     def stamped(self, stamp: Stamp) -> Document:
         """The same content under another stamp."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pgvigil
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, NodeVerdict
+from pgvigil.watchdog.core.record import SENTENCES
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NodeSettings
 
@@ -32,11 +33,17 @@ class Report:
 
     def node_names(self) -> list[str]:
         """Names and ids by which an operator may call a node."""
-        return [f"{node.id} ({node.host})" for node in self._main.settings.nodes]
+        known = [f"{node.id} ({node.host})" for node in self._main.settings.nodes]
+        return known + [f"{node} (a voter that the configuration does not name)" for node in self._unnamed_voters()]
 
     def node_named(self, name: str) -> int | None:
-        """A node's id by host or id."""
-        return next((node.id for node in self._main.settings.nodes if name in (node.host, str(node.id))), None)
+        """A node's id by host or id; a voter that the configuration names no more is known by its id alone."""
+        found = next((node.id for node in self._main.settings.nodes if name in (node.host, str(node.id))), None)
+        return next((node for node in self._unnamed_voters() if name == str(node)), None) if found is None else found
+
+    def _unnamed_voters(self) -> list[int]:
+        named = {node.id for node in self._main.settings.nodes}
+        return [node for node in self._main.core.voter_ids if node not in named]
 
     def make(self, now_ns: int) -> dict[str, object]:
         """The whole status."""
@@ -63,6 +70,7 @@ class Report:
                 "version": core.record.stamp.version,
                 "committed": core.committed(),
             },
+            "voters": self._voters(now_ns),
             "vip": self._vip(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
             "processes": [
@@ -111,6 +119,31 @@ class Report:
         if core.lease is not None and core.lease.until_ns is not None and core.lease_held_at(now_ns):
             left_ms = (core.lease.until_ns - now_ns) // NS_PER_MS
         return {"left_ms": left_ms, "length_ms": core.lease_ns // NS_PER_MS}
+
+    def _voters(self, now_ns: int) -> dict[str, object]:
+        """Who votes by the newest document, what of it needs an operator's eye, and who votes no more."""
+        core, settings = self._main.core, self._main.settings
+        document = core.document
+        removed = () if document is None else document.removed
+        return {
+            "epoch": 0 if document is None else document.epoch,
+            "ids": list(core.voter_ids),
+            "not_in_configuration": self._unnamed_voters(),
+            "not_voters": [node.id for node in settings.nodes if document and node.id not in core.voter_ids],
+            "removed": [
+                {"id": item.node_id, "cause": item.cause.value, "returns": item.returns, "text": SENTENCES[item.cause]}
+                for item in removed
+            ],
+            "own": core.removal_sentence(),
+            "removal": {
+                "shutdown": settings.cluster.removal.shutdown,
+                "lost_s": settings.cluster.removal.lost_s,
+                "no_show_s": settings.cluster.removal.no_show_s,
+            },
+            "going": [
+                {"id": node, "in_ms": max(0, (due_ns - now_ns) // NS_PER_MS)} for node, due_ns in core.removals_due()
+            ],
+        }
 
     def _vip(self, now_ns: int) -> dict[str, object]:
         status = self._main.vip.status()

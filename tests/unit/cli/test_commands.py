@@ -52,6 +52,7 @@ def test_usage_mistakes(capsys: Capture) -> None:
     for argv, said in (
         (["statsu"], "did you mean 'status'?"),
         (["stop", "-m", "smrt"], "did you mean 'smart'?"),
+        (["node", "ad", "pg02"], "did you mean 'add'?"),
         (["stop", "--timeout", "0"], "more than 0"),
         (["stop", "--timeout", "x"], "invalid seconds value"),
         (["--node-id", "0", "status"], "1 to 127"),
@@ -91,7 +92,7 @@ def test_keygen_writes_once_and_only_for_its_owner(tmp_path: Path, capsys: Captu
     assert main(["keygen", str(tmp_path / "no" / "key")]) == codes.FAILED
 
 
-@pytest.mark.parametrize("argv", [["status"], ["stop"], ["reload"], ["switchover"], ["bootstrap"]])
+@pytest.mark.parametrize("argv", [["status"], ["stop"], ["reload"], ["switchover"], ["bootstrap"], ["node", "leave"]])
 def test_a_node_that_does_not_run(folder: Path, capsys: Capture, argv: list[str]) -> None:
     assert main(argv) == codes.NOT_RUNNING
     output = capsys.readouterr()

@@ -36,6 +36,7 @@ def test_bash_completes() -> None:
     assert complete("pgvigil", "-c", "x", "status", "--j") == ["--json"]
     assert complete("pgvigil", "stop", "-m", "") == ["smart", "fast", "immediate"]
     assert complete("pgvigil", "completion", "z") == ["zsh"]
+    assert complete("pgvigil", "node", "")[:3] == ["add", "remove", "leave"]
     assert "--version" in complete("pgvigil", "--")
     assert "/etc/passwd" in complete("pgvigil", "check", "--config", "/etc/passw")
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Ack, Granted, Message, PreVote, Refused, Renew, RoundId, Vote
@@ -51,11 +51,12 @@ class Bench:
         policy: str = "",
         lease_ms: int = L_MS,
         draw: int = 0,
+        removal: CoreRemoval | None = None,
     ) -> None:
         """`wait_ms`: the end of the restart wait; `draw`: what every random draw gives."""
         nodes = tuple(CoreNode(node, f"n{node}", node in witnesses, 1) for node in range(1, size + 1))
         commands = (CoreCommand("escalation", policy),) if policy else ()
-        settings = CoreSettings(me, nodes, lease_ms, R_MS, False, commands)
+        settings = CoreSettings(me, nodes, lease_ms, R_MS, False, commands, removal or CoreRemoval())
         self.size = size
         self.core = Watchdog(settings, record or known_record(me, size), lambda n: draw, 0, wait_ms * NS_PER_MS)
 
@@ -75,6 +76,21 @@ class Bench:
         others = [node for node in range(1, self.size + 1) if node != me]
         views = tuple(ev.PeerView(node, peers, electable, 1, 0) for node in others)
         return self.at(now_ms, ev.Views(pgpool, "", views))
+
+    def see_all(self, now_ms: float, peers: dict[int, Health]) -> list[ev.Effect]:
+        """Lifecheck's verdicts, one by one."""
+        views = tuple(ev.PeerView(node, health, True, 1, 0) for node, health in sorted(peers.items()))
+        return self.at(now_ms, ev.Views(Health.ALIVE, "", views))
+
+    def renewed_until(self, now_ms: float, *voters: int) -> list[ev.Effect]:
+        """Lead on: these voters acknowledge every renewal at once."""
+        effects: list[ev.Effect] = []
+        while self.core.now_ns < now_ms * NS_PER_MS:
+            at_ms = min(now_ms, self.core.now_ns / NS_PER_MS + R_MS)
+            effects += self.wait_until(at_ms)
+            for voter in voters:
+                effects += self.ack(at_ms, voter)
+        return effects
 
     def start(self, now_ms: float = 0) -> list[ev.Effect]:
         """Start and see everybody healthy: the lowest id stands in this very step."""

@@ -98,6 +98,17 @@ def test_an_unknown_node_is_refused_without_asking_the_core() -> None:
     assert desk.dispatched == []
 
 
+def test_who_votes_is_the_cores_business() -> None:
+    desk = Desk()
+    assert desk.ask("node-add", "pg02") == []
+    assert desk.ask("node-remove", "2") == []
+    assert desk.ask("node-leave") == []
+    assert desk.dispatched == [events.ChangeVoters(1, 2, 0), events.ChangeVoters(2, 0, 2), events.Leave(3)]
+    for verb in ("node-add", "node-remove"):
+        (reply,) = desk.ask(verb)
+        assert (reply.accepted, "expected one of 1 (pg01)" in reply.message) == (False, True)
+
+
 def test_every_answer_of_the_core_finds_its_asker_until_the_final_one() -> None:
     desk = Desk()
     assert desk.ask("switchover", "pg02", request_id=5, address=b"a") == []

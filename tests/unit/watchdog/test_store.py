@@ -20,7 +20,8 @@ from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
 from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog import store as store_module
-from pgvigil.watchdog.core.record import Document, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, Cause, Document, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.process import raised_boot
 from pgvigil.watchdog.store import MAX_PENDING, Store, Writer, pack, unpack
 
 BLANK = blank_record("test", 1, 77)
@@ -158,7 +159,7 @@ def test_garbage_is_refused(data: bytes) -> None:
         (summed(1, b"\x91" * 1000 + b"\xc0"), "Record: a list of 1, expected a list of 13 fields"),
         (pack(replace(OLD, node_id=2)), "it belongs to node 2 of cluster 'test', expected node 1 of cluster 'test'"),
         (pack(replace(OLD, cluster="other")), "it belongs to node 1 of cluster 'other', expected node 1"),
-        (pack(replace(OLD, format=2)), "it has format 2, expected 1 or older: a newer pgvigil has written it"),
+        (pack(replace(OLD, format=RECORD_FORMAT + 1)), "or older: a newer pgvigil has written it"),
     ],
 )
 def test_refusal_names_file_and_reason_and_what_to_do(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -295,3 +296,17 @@ def test_slow_disk_does_not_hold_the_end_up(tmp_path: Path, monkeypatch: pytest.
             writer.close(20)
         gate.set()
         writer.close(5000)
+
+
+def test_a_record_of_the_first_format_is_read_and_raised() -> None:
+    """The last field of the document, `removed`, was not there; what is not used is not written."""
+    plain = codec.unpack(codec.encode(NEW))
+    assert isinstance(plain, tuple)
+    old = (1, *plain[1:])
+    assert isinstance(old[-1], tuple) and len(old[-1]) == 6
+    record = codec.from_plain(Record, old)
+    assert record == replace(NEW, format=1)
+    assert raised_boot(record, "xyz").format == RECORD_FORMAT
+    assert record.document is not None
+    used = replace(NEW, document=record.document.without_voter(2, Cause.LOST))
+    assert codec.decode(Record, codec.encode(used)) == used
