@@ -34,8 +34,9 @@ class Removal(Voters):
 
     def advance_removal(self) -> None:
         """Note who is gone or back; make the one change that is due."""
-        document = self.document
-        if self.state is not State.LEADER or document is None or self.now_ns < self.doubt_until_ns:
+        document, rule = self.document, self.settings.removal
+        idle = not (rule.lost_ms or rule.no_show_ms or (document is not None and document.removed))
+        if idle or self.state is not State.LEADER or document is None or self.now_ns < self.doubt_until_ns:
             self.absent_since_ns.clear()
             self.back_since_ns.clear()
             return

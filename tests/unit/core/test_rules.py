@@ -695,6 +695,17 @@ def test_p18_no_change_may_leave_the_cluster_without_a_majority() -> None:
     assert [item.accepted for item in only(bench.at(1, ev.ChangeVoters(7, 0, 2)), ev.Answer)] == [False]
 
 
+def test_p18_a_voter_that_lost_its_record_is_none_of_those_who_remain() -> None:
+    bench = Bench()
+    bench.lead()
+    lease = bench.core.lease
+    assert lease is not None
+    # Node 3 follows and has the document, but under another record than the one that the document names.
+    bench.hear(1, 3, Ack(lease.term, lease.boot, lease.sequence, bench.core.record.stamp), record_id=999)
+    assert [item.accepted for item in only(bench.at(2, ev.ChangeVoters(7, 0, 2)), ev.Answer)] == [False]
+    assert bench.core.voter_ids == (1, 2, 3)
+
+
 def asked(answers: list[ev.Effect]) -> list[tuple[Outcome, str]]:
     """The answers for another node's operator: outcome and the first word."""
     return [(item.outcome, item.text.split(":")[0].split()[0]) for item in sent(answers, TellVoters)]
