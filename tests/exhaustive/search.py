@@ -21,7 +21,8 @@ from tests.exhaustive.space import Broken, Space, State
 class Finding:
     """What a search has found. `path`: the labels of the steps to what is `wrong`.
 
-    `seconds` of the processor. `holders`: how many leaders, each of a node and a term, were seen with an open gate, in whatever states.
+    `seconds` are the processor's. `holders`: how many leaders, each of a node and a term, were seen with an open gate,
+    in whatever states.
     """
 
     model: str
