@@ -26,8 +26,8 @@ BATCH = 64
 
 # Plain numbers: every operation on pyzmq's enumerations costs as much as the call that it is for.
 _EVENTS, _POLLIN, _DONTWAIT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.DONTWAIT)
-# Only their owner's reading changes what their descriptor tells; nothing is ever sent on them.
-_READ_ONLY = frozenset((zmq.PULL, zmq.PAIR))
+# Only their owner's reading changes what their descriptor tells: nothing is sent on them, or only right after reading.
+_READ_ONLY = frozenset((zmq.PULL, zmq.PAIR, zmq.REP))
 
 Complain = Callable[[str], None]
 
@@ -62,16 +62,16 @@ class ZmqPoller:
             sockets.pop(fd, None)
 
     def poll(self, timeout_ms: int) -> list[object]:
-        readable = {fd: socket for fd, socket in self._doubtful().items() if _readable(socket)}
+        news = {fd: socket for fd, socket in self._doubtful().items() if readable(socket)}
         descriptors: list[object] = []
-        for fd, _ in self._epoll.poll(0 if readable else timeout_ms / 1000):
+        for fd, _ in self._epoll.poll(0 if news else timeout_ms / 1000):
             socket = self._sockets.get(fd)
             if socket is None:
                 descriptors.append(fd)
-            elif fd not in readable and _readable(socket):
-                readable[fd] = socket
-        self._used = readable
-        return [*readable.values(), *descriptors]
+            elif fd not in news and readable(socket):
+                news[fd] = socket
+        self._used = news
+        return [*news.values(), *descriptors]
 
     def _doubtful(self) -> dict[int, zmq.Socket[bytes]]:
         """The sockets that may hold something although their descriptor is silent."""
@@ -89,7 +89,8 @@ class ZmqPoller:
         return fd
 
 
-def _readable(socket: zmq.Socket[bytes]) -> bool:
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there; costs half of being refused one."""
     events = socket.getsockopt(_EVENTS)
     assert isinstance(events, int)
     return bool(events & _POLLIN)
@@ -208,6 +209,8 @@ class Inbox:
             received = self._decode(parts)
             if received is not None:
                 yield received
+            if not readable(self.socket):
+                return
 
     def _decode(self, parts: list[bytes]) -> frames.Received | None:
         try:
