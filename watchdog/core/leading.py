@@ -272,15 +272,15 @@ class Leading(Standing):
         if event.add and (event.add not in here or self.stored_by(event.add) != stamp):
             return f"{self.label(event.add)} does not follow this leader yet; start pgvigil there and try again"
         after = [node for node in (*self.voter_ids, event.add) if node and node != event.remove]
-        counting = {node for node in here if node in (self.me, event.add) or self._answers_as_voter(node)}
+        counting = {node for node in here if node == event.add or not self._answers_as_another(node)}
         having = {node for node in counting if node == self.me or self.stored_by(node) == stamp}
         if tally(after, having, ()) is not Tally.WON:
             return TOO_FEW if tally(after, counting, ()) is not Tally.WON else TOO_EARLY
         return None
 
-    def _answers_as_voter(self, node_id: int) -> bool:
+    def _answers_as_another(self, node_id: int) -> bool:
         """P18: one that has lost its record follows, but can commit nothing."""
-        return node_id in self.stored and self.is_voter(node_id, self.stored[node_id][0])
+        return node_id in self.stored and not self.is_voter(node_id, self.stored[node_id][0])
 
     @abstractmethod
     def tell_change(self, change: Change, outcome: Outcome, text: str) -> None:

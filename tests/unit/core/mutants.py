@@ -574,8 +574,8 @@ MUTANTS = (
     _m(
         "p18_a_voter_that_lost_its_record_is_none_of_those_who_remain",
         "leading",
-        "self.is_voter(node_id, self.stored[node_id][0])",
-        "True",
+        "not self.is_voter(node_id, self.stored[node_id][0])",
+        "False",
     ),
     _m("p18_a_late_copy_of_a_wish_changes_nothing", "voters", "if ask.epoch != document.epoch:", "if False:"),
     _m("p18_a_wish_is_passed_on_and_repeated_until_it_is_answered", "voters", "self.send(self.leader_id, ask)"),
