@@ -94,14 +94,14 @@ with Lab() as lab:
 def test_an_interrupted_lab_cleans_up_behind_itself(number: signal.Signals) -> None:
     process, name, root = _start_held_lab()
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     _assert_nothing_left([name], [root])
 
 
 def test_what_a_killed_lab_left_behind_is_swept_by_the_next() -> None:
     process, name, root = _start_held_lab()
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert root.exists()
     assert name in Lab.sweep()
     _assert_nothing_left([name], [root])

@@ -26,6 +26,7 @@ from pgvigil.watchdog.demo import run as commands
 
 PREFIX = "pgvlab"
 VIP = "10.77.0.100"
+BURIAL_LIMIT_S = 30
 CLIENT_ADDRESS = "10.77.0.2"
 OBSERVER_ADDRESS = "10.77.0.3"
 DATABASE_ADDRESS = "10.77.0.5"
@@ -135,11 +136,13 @@ class Lab:
         for host in self.hosts:
             _remove_namespace(host.namespace)
         _remove_namespace(self.switch)
-        for child in self._children:
-            child.wait(5)
-        _unmount_below(self.root)
-        shutil.rmtree(self.root, ignore_errors=True)
-        _open_labs.remove(self)
+        try:
+            for child in self._children:
+                child.wait(BURIAL_LIMIT_S)
+        finally:  # a child that the kernel is slow to end keeps nothing else behind
+            _unmount_below(self.root)
+            shutil.rmtree(self.root, ignore_errors=True)
+            _open_labs.remove(self)
 
     @staticmethod
     def sweep() -> list[str]:
