@@ -1,0 +1,112 @@
+"""Terms and words: one leader per term, one vote per term and node, and every promise kept.
+
+A promise is checked by what rests on it: the lease that an acknowledgement may have backed, counted from the first sending
+of that renewal on the leader's own clock. Until it ends, or the leader has released it, the voter helps nobody else; no
+restart and no lost memory ends it.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.checks.violation import Violation
+from tests.simulation.host import Host
+from tests.simulation.world import World
+
+from pgvigil.ipc.clock import NS_PER_MS
+from pgvigil.watchdog.core.engine import Watchdog
+from pgvigil.watchdog.core.lease import RHO_PERMILLE
+from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
+
+Renewal = tuple[int, int, int, int]  # leader, term, boot, sequence
+KEPT_RENEWALS = 2000
+
+
+class Ballots:
+    """Everything that was said about terms."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._leader_of: dict[int, int] = {}
+        self._votes: dict[tuple[int, int], int] = {}
+        self._lease_ends_ns: dict[Renewal, int] = {}
+        self._bound: dict[int, dict[int, tuple[int, int, int]]] = {}  # by record: leader -> until, term, boot
+        self._released: set[tuple[int, int]] = set()
+        self.elections = 0
+
+    def stepped(self, host: Host, core: Watchdog) -> None:
+        """One leader per term."""
+        lease = core.lease
+        if lease is None:
+            return
+        holder = self._leader_of.get(lease.term)
+        if holder is None:
+            self._leader_of[lease.term] = host.id
+            self.elections += 1
+        elif holder != host.id:
+            raise Violation("leader", f"term {lease.term} has two leaders: n{holder} and {host.node.label}")
+
+    def granted(self, host: Host, record_id: int, candidate: int, term: int) -> None:
+        """A vote leaves its voter, or a candidate asks for votes and so has voted for itself."""
+        record = host.disk.record
+        if record is None or record.term < term or (record.term == term and record.voted_for != candidate):
+            raise Violation("vote", f"{host.node.label} votes for n{candidate} in term {term}, which is not durable")
+        given = self._votes.setdefault((record_id, term), candidate)
+        if given != candidate:
+            raise Violation("vote", f"{host.node.label} votes for n{given} and for n{candidate} in term {term}")
+        for leader, (until_ns, of_term, boot) in self._bound.get(record_id, {}).items():
+            if leader != candidate and until_ns > self._world.now_ns and (leader, of_term) not in self._released:
+                left_ms = (until_ns - self._world.now_ns) / NS_PER_MS
+                raise Violation(
+                    "promise",
+                    f"{host.node.label} helps n{candidate} while the lease of n{leader} (term {of_term}, boot {boot}) "
+                    f"may run for another {left_ms:.3f} ms",
+                )
+
+    def renews(self, host: Host, record_id: int, message: Renew) -> None:
+        """The first sending of a renewal begins the lease that may follow from it; the leader is its own first voter."""
+        if (host.id, message.term) in self._released:
+            raise Violation("release", f"{host.node.label} renews term {message.term}, which it has released")
+        key = (host.id, message.term, message.boot, message.sequence)
+        until_ns = self._lease_ends_ns.get(key)
+        if until_ns is None:
+            lease_ns = message.lease_ms * NS_PER_MS * (1000 - RHO_PERMILLE) // 1000
+            until_ns = self._lease_ends_ns[key] = host.clock.true(host.clock.read() + lease_ns)
+            if len(self._lease_ends_ns) > KEPT_RENEWALS:
+                for old in list(self._lease_ends_ns)[: KEPT_RENEWALS // 2]:
+                    del self._lease_ends_ns[old]
+        self._bind(record_id, host.id, until_ns, message.term, message.boot)
+
+    def acknowledges(self, leader: int, record_id: int, message: Ack) -> None:
+        """A voter has given its word."""
+        until_ns = self._lease_ends_ns.get((leader, message.term, message.boot, message.sequence))
+        if until_ns is not None:
+            self._bind(record_id, leader, until_ns, message.term, message.boot)
+
+    def _bind(self, record_id: int, leader: int, until_ns: int, term: int, boot: int) -> None:
+        bound = self._bound.setdefault(record_id, {})
+        old = bound.get(leader)
+        if old is not None and old[1] > term:
+            return
+        bound.clear()  # a renewal of a higher term proves that no older lease runs
+        bound[leader] = (until_ns if old is None else max(until_ns, old[0]), term, boot)
+
+    def releases(self, host: Host, message: Release) -> None:
+        """P8: closed, dropped and durable before it is said."""
+        record = host.disk.record
+        if host.kernel.gate_open() or host.kernel.address:
+            raise Violation("release", f"{host.node.label} releases term {message.term} and still holds the VIP")
+        if record is None or record.released_term < message.term:
+            raise Violation("release", f"{host.node.label} releases term {message.term}, which is not durable")
+        self._released.add((host.id, message.term))
+
+    def sends(self, host: Host, record_id: int, to: int, message: object) -> None:
+        """Any message that leaves."""
+        if isinstance(message, Renew):
+            self.renews(host, record_id, message)
+        elif isinstance(message, Ack):
+            self.acknowledges(to, record_id, message)
+        elif isinstance(message, Granted) and message.real:
+            self.granted(host, record_id, to, message.term)
+        elif isinstance(message, Vote):
+            self.granted(host, record_id, host.id, message.term)
+        elif isinstance(message, Release):
+            self.releases(host, message)
