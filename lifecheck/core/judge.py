@@ -72,9 +72,16 @@ class Judge:
             if not self._heartbeats.heard(event.node_id, event.path, event.at_ns, event.beat, now_ns):
                 return Outcome((), False)
             news = self._says_something_new(event.node_id)
-        changed = tuple(verdict for node_id in self._node_ids if (verdict := self._reconsider(node_id, now_ns)))
+        touched = self._touched(now_ns, event)
+        changed = tuple(verdict for node_id in touched if (verdict := self._reconsider(node_id, now_ns)))
         self._wake_ns = self._next_wake()
         return Outcome(changed, news or bool(changed))
+
+    def _touched(self, now_ns: int, event: Event | None) -> tuple[int, ...]:
+        """Whose verdict can have changed: before `wake` time changes none, and a heartbeat only its sender's."""
+        if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
+            return self._node_ids
+        return () if event is None else (event.node_id,)
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""

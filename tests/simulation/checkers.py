@@ -1,6 +1,7 @@
 """All checkers of one cluster, told of everything that happens on its machines.
 
-They raise `Violation` at the first instant at which a promise is broken; nothing is repaired or counted as half a failure.
+They raise `Violation` at the first instant at which a promise is broken; nothing is repaired or counted as half a
+failure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The clock of one machine: CLOCK_BOOTTIME with a rate and an origin of its own.
 
-There is no wall clock, because no decision may read one: whatever it does cannot matter. Readings never go back while the
-machine runs. On a machine whose clock does not count a pause of its hypervisor, the clock stands still meanwhile.
+There is no wall clock, because no decision may read one: whatever it does cannot matter. Readings never go back
+while the machine runs. On a machine whose clock does not count a pause of its hypervisor, the clock stands still
+meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The disk of one node: it keeps what was fsync'd, may lose what was not, and may take its time.
 
-Records are kept as the bytes of the product's own format. A write in flight when its process or machine dies has either
-happened as a whole or not at all (temporary file, fsync, rename, fsync of the folder), and nobody was told.
+Records are kept as the bytes of the product's own format. A write in flight when its process or machine dies has
+either happened as a whole or not at all (temporary file, fsync, rename, fsync of the folder), and nobody was told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The schedule of faults: drawn by the seed before the run begins, so that it can be printed, repeated and reduced.
 
-A fault is plain data. Every fault that lasts ends by itself after its span. Traps spring at the n-th action of a kind, which
-puts a crash, a stop or a pause between any two effects; profiles aim at one part of the protocol each.
+A fault is plain data. Every fault that lasts ends by itself after its span. Traps spring at the n-th action of a
+kind, which puts a crash, a stop or a pause between any two effects; profiles aim at one part of the protocol each.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "handover": {"switch": 14, "leave": 6, "trap": 6, "stick": 3, "stop": 3, "isolate": 3, "pgpool": 4, "replay": 4},
     "membership": {"remove": 10, "add": 10, "switch": 3, "kill": 3, "split": 3, "isolate": 3, "trap": 4, "reload": 4},
     "network": {"replay": 12, "flap": 4, "lossy": 6, "cut": 6, "switch": 3, "kill": 3, "stop": 4, "isolate": 3},
+    "resume": {"kill": 10, "trap": 12, "replay": 10, "isolate": 4, "stop": 3, "switch": 2, "cut": 2},
+    "witnesses": {"isolate": 8, "split": 6, "cut": 4, "kill": 6, "switch": 4, "trap": 6, "crash": 3, "reload": 1},
+    "commands": {"trap": 12, "kill": 6, "stop": 4, "stall": 4, "switch": 6, "isolate": 4, "pgpool": 2, "cut": 2},
+    "amnesia": {"lose": 6, "kill": 4, "isolate": 5, "split": 3, "switch": 4, "trap": 4, "remove": 3, "add": 4},
     "links": {"cut": 12, "isolate": 5, "split": 5, "flap": 4, "lossy": 2},
 }  # fmt: skip
 AIMED = {
@@ -39,6 +43,10 @@ AIMED = {
     "restart": ("send Ack", "send Renew", "persist", "keep"),
     "handover": ("send Release", "persist", "close", "drop", "send Renew"),
     "membership": ("persist", "send Renew", "send Ack", "command"),
+    "resume": ("send Renew", "hold", "keep", "send Ack", "armed"),
+    "witnesses": ("persist", "send Renew", "send Vote", "send Ack"),
+    "commands": ("command", "command", "persist", "send Renew", "stepped"),
+    "amnesia": ("persist", "send Ack", "send Granted"),
 }
 
 
@@ -70,15 +78,14 @@ def schedule(options: Options) -> tuple[Fault, ...]:
         if at_ns >= options.storm_ns:
             return tuple(faults)
         kind = source.choices(kinds, shares)[0]
-        if kind == "all" or (kind == "lose" and source.random() < 0.5):
-            faults.extend(_salvo(source, options, at_ns, kind))
+        if kind == "all":
+            faults.extend(_salvo(source, options, at_ns))
         else:
             faults.append(_fault(source, options, at_ns, kind))
 
 
-def _salvo(source: random.Random, options: Options, at_ns: int, kind: str) -> list[Fault]:
-    if kind == "lose":
-        return [_fault(source, options, at_ns, kind)]
+def _salvo(source: random.Random, options: Options, at_ns: int) -> list[Fault]:
+    """Every node is hit by the same, at once or nearly so."""
     ends = source.choice(("kill", "crash", "leave"))
     spread_ns = int(options.lease_ns * source.choice((0.0, 0.3)))
     return [
@@ -97,7 +104,7 @@ def _fault(source: random.Random, options: Options, at_ns: int, kind: str, node:
         detail = source.choice(AIMED.get(options.profile, ACTIONS) if source.random() < 0.8 else ACTIONS)
         ends = ENDS
         if kind == "trap gate":
-            detail, ends = source.choice(("arm", "arm", "armed", "hold", "close")), ("stop", "stop", "kill")
+            detail, ends = source.choice(("arm", "arm", "armed", "hold", "close")), ("stop", "stop, then kill", "kill")
         detail = f"{source.choice(ends)} at {detail}"
         number = source.choice((1, 1, 1, 2, 3, 8))
     elif kind == "leave":

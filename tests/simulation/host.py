@@ -1,7 +1,7 @@
 """One machine: clock, kernel, disk, pgpool-II, and maybe a watchdog main and a helper that run on it.
 
-It starts, kills, stops and continues what runs on it, and hands everything that leaves a process to network, story and
-checkers. It decides nothing: the fault schedule does.
+It starts, kills, stops and continues what runs on it, and hands everything that leaves a process to network, story
+and checkers. It decides nothing: the fault schedule does.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Host:
         self.paused = False
         self.paused_at_ns = 0
         self.lost_records: set[int] = set()
+        self.lost_time = False
         self.starts = 0
         self._draw = source.randrange
         self._counter = 0
@@ -87,7 +88,7 @@ class Host:
         options = self.options
         self.main = Main(
             self.world, self.clock, self.kernel, self.disk, self.settings, record, self, self._draw, self.fence,
-            options.windows, self._slow_ns(),
+            options.windows, options.repeat_ms * NS_PER_MS, self._slow_ns(),
         )  # fmt: skip
         self.main.vip.stuck = self.stuck
         self.main.vip.removal_ns = options.removal_us * 1000
@@ -161,7 +162,7 @@ class Host:
     def power_on(self) -> None:
         """The machine is up; its clock begins anew."""
         if not self.on:
-            self.on = True
+            self.on, self.lost_time = True, False
             self.clock.restart()
             self.start()
 
@@ -180,6 +181,7 @@ class Host:
         self.paused = False
         if not self.options.counts_pause:
             self.clock.stand_still(self.world.now_ns - self.paused_at_ns)
+            self.lost_time = True
         self.kernel.resume()
         self.watcher.resumed(self)
         for process in self.processes():
@@ -192,6 +194,16 @@ class Host:
     def pgpool(self) -> Health:
         """What a look at the local pgpool-II shows."""
         return self.pgpool_health
+
+    @property
+    def listening(self) -> bool:
+        """Whether there is a watchdog main to report to."""
+        return self.main is not None
+
+    @property
+    def main_frozen(self) -> bool:
+        """Whether watchdog main stands still."""
+        return self.main is not None and self.main.process.frozen
 
     def say(self, text: str) -> None:
         """A line of the log."""

@@ -39,6 +39,7 @@ class Injector:
             "kill helper": self._kill_helper,
             "crash": self._crash,
             "stop": self._stop,
+            "stop, then kill": self._stop_then_kill,
             "stop helper": self._stop_helper,
             "pause": self._pause,
             "stall": self._stall,
@@ -76,7 +77,8 @@ class Injector:
     def _strike(self, fault: Fault) -> None:
         if self._peace:
             return
-        host = self._hosts[fault.node] if fault.node else self.leader() or self._hosts[1 + fault.number % len(self._hosts)]
+        anybody = self._hosts[1 + fault.number % len(self._hosts)]
+        host = self._hosts[fault.node] if fault.node else self.leader() or anybody
         said = self._kinds[fault.kind](host, fault)
         if said is not None:
             self.counts[fault.kind] += 1
@@ -116,6 +118,20 @@ class Injector:
         if fault.number & 1 and host.helper is not None:
             self._freeze(host, host.helper.process, fault)
         return f"stopped for {fault.span_ns / 1e6:.1f} ms"
+
+    def _stop_then_kill(self, host: Host, fault: Fault) -> str | None:
+        """Continued for a moment, long enough to finish what it was at, then killed."""
+        main = host.main
+        if main is None or main.process.stopped:
+            return None
+        self._freeze(host, main.process, replace(fault, span_ns=min(fault.span_ns, self._options.lease_ns // 2)))
+
+        def kill() -> None:
+            if host.main is main:
+                self._kill(host, replace(fault, span_ns=2 * self._options.lease_ns))
+
+        self._later(replace(fault, span_ns=min(fault.span_ns, self._options.lease_ns // 2) + 3_000_000), kill)
+        return "stopped, and killed 3 ms after it goes on"
 
     def _stop_helper(self, host: Host, fault: Fault) -> str | None:
         if host.helper is None or host.helper.process.stopped:
@@ -211,7 +227,11 @@ class Injector:
         mail, beats = fault.number % 8 != 1, fault.number % 8 != 2
         for link in links:
             self._network.cut(link, mail, beats)
-        self._later(fault, lambda: [self._network.mend(link) for link in links] and None)
+        self._later(fault, lambda: self._mend(links))
+
+    def _mend(self, links: list[tuple[int, int]]) -> None:
+        for link in links:
+            self._network.mend(link)
 
     @staticmethod
     def _ways(one: int, other: int, number: int) -> list[tuple[int, int]]:
@@ -253,7 +273,7 @@ class Injector:
         links = [link for node in self._hosts if node != host.id for link in ((host.id, node), (node, host.id))]
         for link in links:
             self._network.lossy[link] = share
-        self._later(fault, lambda: [self._network.lossy.pop(link, None) for link in links] and None)
+        self._later(fault, lambda: self._mend(links))
         return f"loses {share:.0%} for {fault.span_ns / 1e6:.1f} ms"
 
     def _replay(self, host: Host, fault: Fault) -> str | None:
@@ -308,7 +328,8 @@ class Injector:
 
     def _switch(self, host: Host, fault: Fault) -> str | None:
         to = fault.other if fault.number & 1 else 0
-        return self._order(host, events.SwitchOver(fault.number, to), f"an operator wants another leader: {to or 'any'}")
+        wish = events.SwitchOver(fault.number, to)
+        return self._order(host, wish, f"an operator wants another leader: {to or 'any'}")
 
     def _leave(self, host: Host, fault: Fault) -> str | None:
         self._world.after(fault.span_ns + self._options.lease_ns, lambda: self._come_back(host))

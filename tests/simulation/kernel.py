@@ -1,8 +1,8 @@
 """The kernel of one machine: the gate with its time-out, the address, and the rule that arms the gate.
 
-The kernel goes on while every process is stopped or dead; only a machine that is paused or off has no kernel. The gate is
-the product's own `Gate`, with its rule P20 as it is: only the netlink write and the closing are replaced, because there is
-no netfilter here.
+The kernel goes on while every process is stopped or dead; only a machine that is paused or off has no kernel. The
+gate is the product's own `Gate`, with its rule P20 as it is: only the netlink write and the closing are replaced,
+because there is no netfilter here.
 """
 
 from __future__ import annotations

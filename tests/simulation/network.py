@@ -1,7 +1,8 @@
 """The network between the machines: it loses, delays, doubles, reorders and replays, and links may work one way only.
 
-Cluster messages and heartbeats use the same links, but either kind may be cut alone. Replays are of cluster messages only:
-replayed heartbeats are refused by their session before anybody judges them, which has tests of its own.
+Cluster messages and heartbeats use the same links, but either kind may be cut alone. Replays are of cluster
+messages only: replayed heartbeats are refused by their session before anybody judges them, which has tests of its
+own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What one run is made of: cluster, timings, clocks, network, disks. All drawn from the seed, all printed with a failure.
+"""What one run is made of: cluster, timings, clocks, network, disks. All drawn from the seed, all printed with a
+failure.
 
-Timings keep the rules of the configuration (lease_ms >= 3 * renew_ms, deadtime_ms >= 3 * interval_ms, limits of the schema);
-intervals grow with the lease time, so a cluster-hour with a long lease is cheap, and everything that lasts is measured in
-leases.
+Timings keep the rules of the configuration (lease_ms >= 3 * renew_ms, deadtime_ms >= 3 * interval_ms, limits of
+the schema); intervals grow with the lease time, so a cluster-hour with a long lease is cheap, and everything that
+lasts is measured in leases.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ PROFILES = (
     "network",
     "links",
     "quiet",
+    "resume",
+    "witnesses",
+    "commands",
+    "amnesia",
 )
 
 
@@ -63,6 +68,7 @@ class Options:
     storm_leases: int
     mean_leases: float
     heal_all: bool
+    brief: bool = False
 
     @property
     def lease_ns(self) -> int:
@@ -91,8 +97,11 @@ class Options:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
 
-def draw(seed: int, profile: str = "") -> Options:
-    """The options of a seed; a given profile replaces the drawn one and changes nothing else."""
+def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
+    """The options of a seed; a given profile replaces the drawn one.
+
+    `brief` is for mutants and quick tests: small clusters, short leases, a short and dense storm.
+    """
     source = random.Random(f"{seed} options")
     drawn = source.choice(PROFILES)
     size = source.choice(SIZES)
@@ -134,7 +143,41 @@ def draw(seed: int, profile: str = "") -> Options:
         mean_leases=source.choice((0.4, 1.0, 3.0)),
         heal_all=source.random() < 0.4,
     )
-    return replace(options, mean_leases=30.0, storm_leases=600) if options.profile == "quiet" else options
+    if options.profile == "quiet":
+        options = replace(options, mean_leases=30.0, storm_leases=600)
+    if options.profile == "witnesses":
+        options = _with_witnesses(options, 3 if size <= 4 else 5)
+    return _brief(options) if brief else options
+
+
+def _with_witnesses(options: Options, size: int) -> Options:
+    """As many witnesses as a cluster may have: only one of the others has what a witness has."""
+    witnesses = tuple(range(size // 2 + 2, size + 1))
+    priorities = (options.priorities * size)[:size]
+    rates = (options.rates_ppm * size)[:size]
+    return replace(options, size=size, witnesses=witnesses, priorities=priorities, rates_ppm=rates, heal_all=False)
+
+
+def _brief(options: Options) -> Options:
+    size = min(options.size, 5)
+    renew_ms = 1000 * options.renew_ms // options.lease_ms
+    return replace(
+        options,
+        brief=True,
+        size=size,
+        witnesses=tuple(node for node in options.witnesses if node <= size)[: (size - 1) // 2],
+        lease_ms=1000,
+        renew_ms=renew_ms,
+        interval_ms=renew_ms,
+        deadtime_ms=1000,
+        delay_us=(100, min(options.delay_us[1], 2000)),
+        disk_us=(100, min(options.disk_us[1], 10_000)),
+        tail_us=1000 * (options.tail_us // options.lease_ms),
+        slow_us=renew_ms * 50,
+        slow_node=min(options.slow_node, size),
+        storm_leases=80,
+        mean_leases=min(options.mean_leases, 1.0),
+    )
 
 
 def _rates(source: random.Random, size: int) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """One simulated process: the real loop, and what the world can do to it.
 
-It runs until its loop sleeps. It can be killed, stopped and continued at any instant, and between any two of its actions:
-each action is announced by `boundary`, where a trap of the fault schedule may spring. A process that is stopped there keeps
-its place on our stack with everything that it has read, as SIGSTOP would have it, while the world goes on.
+It runs until its loop sleeps. It can be killed, stopped and continued at any instant, and between any two of its
+actions: each action is announced by `boundary`, where a trap of the fault schedule may spring. A process that is
+stopped there keeps its place on our stack with everything that it has read, as SIGSTOP would have it, while the
+world goes on.
 """
 
 from __future__ import annotations

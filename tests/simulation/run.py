@@ -1,9 +1,10 @@
 """One seed from beginning to end.
 
-Phase one: faults of the schedule, every checker after every step. Phase two: a majority is healed, and a leader with the VIP is
-demanded within L + (n-1) * stagger + one round + a margin. The margin holds what protocol section 9 names beside a plain
-election: processes that are just ending (a smart stop lasts up to L + 1 s), the restart wait after it, a leader that was
-elected one-way (one more L), verdicts of the storm (dead time, 3 s until silent verdicts go stale) and split votes.
+Phase one: faults of the schedule, every checker after every step. Phase two: a majority is healed, and a leader
+with the VIP is demanded within L + (n-1) * stagger + one round + a margin. The margin holds what protocol section
+9 names beside a plain election: processes that are just ending (a smart stop lasts up to L + 1 s), the restart
+wait after it, a leader that was elected one-way (one more L), verdicts of the storm (dead time, 3 s until silent
+verdicts go stale) and split votes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Result:
         """Seed and options first, then the schedule, then the end of the story."""
         head = f"seed {self.options.seed}: {self.text}\noptions: {self.options.describe()}"
         faults = "\n".join(f"  fault: {fault}" for fault in self.faults)
-        again = f"again: make simulate SEED={self.options.seed} PROFILE={self.options.profile}"
+        brief = " BRIEF=1" if self.options.brief else ""
+        again = f"again: make simulate SEED={self.options.seed} PROFILE={self.options.profile}{brief}"
         return "\n".join([head, again, f"{len(self.faults)} faults:", faults, *self.lines[-last:], self.text])
 
 
@@ -149,14 +151,22 @@ class Run:
             return
         for one in self.hosts:
             for other in self.hosts:
-                if one != other and not (one in chosen and other in chosen):
+                if one != other and not (one in chosen and other in chosen) and not self._heard(one, other, chosen):
                     self.network.cut((one, other))
         self._healed, self._healed_at_ns = chosen, self.world.now_ns
         self.story.say("", f"the faults end; healed are {sorted(chosen)}")
+        for host in self.hosts.values():
+            host.unpause()
+            for process in host.processes():
+                host.proceed(process)  # those outside too: who stands still inside an action keeps others from going on
         for node in sorted(chosen):
             self._heal_host(self.hosts[node])
         self._keep_running()
         self.world.after(self.allowed_ns, self._demand)
+
+    def _heard(self, one: int, other: int, chosen: set[int]) -> bool:
+        """Half of the nodes outside still reach the majority, and hear nothing (P6, protocol section 9)."""
+        return one not in chosen and other in chosen and (one + self.options.seed) % 2 == 0
 
     def _heal_host(self, host: Host) -> None:
         host.disk.stalled_until_ns = 0
@@ -166,9 +176,6 @@ class Run:
         self.injector.set_fence(host, events.FenceState(True, ""))
         self.injector.set_stuck(host, False)
         host.power_on()
-        host.unpause()
-        for process in host.processes():
-            host.proceed(process)
         host.start()
 
     def _keep_running(self) -> None:

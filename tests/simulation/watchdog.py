@@ -7,7 +7,6 @@ reading for each message after it was taken, effects through the carrier, events
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Protocol
 
 from tests.simulation.clock import Clock
@@ -29,7 +28,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import NUMBERS, Message
 from pgvigil.watchdog.core.record import Record
 from pgvigil.watchdog.core.states import State
-from pgvigil.watchdog.process import HOUSEKEEPING_NS
+from pgvigil.watchdog.process import HOUSEKEEPING_NS, raised_boot
 from pgvigil.watchdog.transport.envelope import message_of, read
 from pgvigil.watchdog.transport.window import Windows
 
@@ -63,6 +62,7 @@ class Main:
         draw: Draw,
         fence: events.FenceState,
         windows: bool,
+        housekeeping_ns: int,
         slow_ns: int,
     ) -> None:
         """`record` is the durable one of the last life; its boot is raised here, durably, before anything is said."""
@@ -75,7 +75,7 @@ class Main:
         boundary = self.process.boundary
         now_ns = clock.read()
         wait_ns = restart_wait_ns(record.promised_ms, record.clean_stop, now_ns)
-        record = replace(record, boot=record.boot + 1, clean_stop=False, kernel_boot_id=str(kernel.boot_number))
+        record = raised_boot(record, str(kernel.boot_number))
         disk.keep(record)
         self.core = Watchdog(settings, record, draw, now_ns, wait_ns)
         self.beliefs = Beliefs(tuple(node.node_id for node in settings.nodes if node.node_id != settings.node_id))
@@ -93,6 +93,7 @@ class Main:
         self._said: frames.Beat | None = None
         self._basis: object = None
         self.due_ns = 0
+        self._housekeeping_ns = housekeeping_ns
         loop = self.process.loop
         loop.watch(self.mail, self._take_mail)
         loop.watch(self.reports, self._take_reports)
@@ -225,8 +226,8 @@ class Main:
         self.around.speaks(frames.BeatContent(now_ns, self.started_at_ns, self._said))
 
     def keep_house(self, now_ns: int) -> None:
-        """Once a second: beliefs that went stale, heartbeat content."""
-        self.due_ns = now_ns + HOUSEKEEPING_NS
+        """Once a second, less often with long leases: beliefs that went stale, heartbeat content."""
+        self.due_ns = now_ns + self._housekeeping_ns
         self.tell_views(now_ns)
         self._say_beat(now_ns)
 

@@ -1,8 +1,8 @@
 """What the real process loop runs on here: queues instead of sockets, an alarm instead of a timerfd.
 
-The loop sleeps in `SimPoller.poll`. With nothing readable there is nothing to run, so the poller leaves the loop by
-`Parked`; whoever runs the process catches it and enters the loop again at the next event. Sources are level-triggered as
-descriptors are: readable until they were drained.
+The loop sleeps in `SimPoller.poll`. With nothing readable there is nothing to run, so the poller leaves the loop
+by `Parked`; whoever runs the process catches it and enters the loop again at the next event. Sources are
+level-triggered as descriptors are: readable until they were drained.
 """
 
 from __future__ import annotations

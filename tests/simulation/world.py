@@ -1,8 +1,9 @@
 """The queue of everything that will happen, in true time, and the one random source of each kind.
 
-Nothing in a simulation asks the machine's clock or draws from a source without a seed, so a seed repeats a run exactly.
-True time is an integer in nanoseconds that only this module moves; no simulated process ever sees it. A process that
-is stopped in the middle of its work keeps its place on our stack: `run` is entered again until it may go on.
+Nothing in a simulation asks the machine's clock or draws from a source without a seed, so a seed repeats a run
+exactly. True time is an integer in nanoseconds that only this module moves; no simulated process ever sees it. A
+process that is stopped in the middle of its work keeps its place on our stack: `run` is entered again until it may
+go on.
 """
 
 from __future__ import annotations
@@ -49,3 +50,7 @@ class World:
     def finish(self) -> None:
         """Nothing happens any more."""
         self.over = True
+
+    def forget(self) -> None:
+        """What was due never happens (tests of the checkers)."""
+        self._events.clear()

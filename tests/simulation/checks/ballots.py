@@ -1,8 +1,8 @@
 """Terms and words: one leader per term, one vote per term and node, and every promise kept.
 
-A promise is checked by what rests on it: the lease that an acknowledgement may have backed, counted from the first sending
-of that renewal on the leader's own clock. Until it ends, or the leader has released it, the voter helps nobody else; no
-restart and no lost memory ends it.
+A promise is checked by what rests on it: the lease that an acknowledgement may have backed, counted from the first
+sending of that renewal on the leader's own clock. Until it ends, or the leader has released it, the voter helps
+nobody else; no restart and no lost memory ends it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
 
 Renewal = tuple[int, int, int, int]  # leader, term, boot, sequence
 KEPT_RENEWALS = 2000
+ROUNDING_NS = 10
 
 
 class Ballots:
@@ -27,7 +28,8 @@ class Ballots:
         self._world = world
         self._leader_of: dict[int, int] = {}
         self._votes: dict[tuple[int, int], int] = {}
-        self._lease_ends_ns: dict[Renewal, int] = {}
+        self._lease_ends_ns: dict[Renewal, tuple[int, int]] = {}  # true end, L in ms
+        self._latest_end_ns: dict[int, int] = {}
         self._bound: dict[int, dict[int, tuple[int, int, int]]] = {}  # by record: leader -> until, term, boot
         self._released: set[tuple[int, int]] = set()
         self.elections = 0
@@ -43,6 +45,15 @@ class Ballots:
             self.elections += 1
         elif holder != host.id:
             raise Violation("leader", f"term {lease.term} has two leaders: n{holder} and {host.node.label}")
+        if lease.until_ns is not None and not host.lost_time and len(core.voter_ids) > 1:
+            self._check_length(host, host.clock.true(lease.until_ns))
+
+    def _check_length(self, host: Host, until_ns: int) -> None:
+        """P4: no lease ends later than L * (1 - rho) after the sending of the newest renewal."""
+        latest_ns = self._latest_end_ns.get(host.id, 0)
+        if until_ns > latest_ns + ROUNDING_NS:
+            late_ms = (until_ns - latest_ns) / NS_PER_MS
+            raise Violation("length", f"the lease of {host.node.label} ends {late_ms:.3f} ms later than it may")
 
     def granted(self, host: Host, record_id: int, candidate: int, term: int) -> None:
         """A vote leaves its voter, or a candidate asks for votes and so has voted for itself."""
@@ -62,24 +73,37 @@ class Ballots:
                 )
 
     def renews(self, host: Host, record_id: int, message: Renew) -> None:
-        """The first sending of a renewal begins the lease that may follow from it; the leader is its own first voter."""
+        """The first sending of a renewal begins the lease that may follow from it; the leader is its first voter."""
         if (host.id, message.term) in self._released:
             raise Violation("release", f"{host.node.label} renews term {message.term}, which it has released")
         key = (host.id, message.term, message.boot, message.sequence)
-        until_ns = self._lease_ends_ns.get(key)
-        if until_ns is None:
+        known = self._lease_ends_ns.get(key)
+        if known is None:
             lease_ns = message.lease_ms * NS_PER_MS * (1000 - RHO_PERMILLE) // 1000
-            until_ns = self._lease_ends_ns[key] = host.clock.true(host.clock.read() + lease_ns)
+            known = self._lease_ends_ns[key] = (host.clock.true(host.clock.read() + lease_ns), message.lease_ms)
+            self._latest_end_ns[host.id] = max(known[0], self._latest_end_ns.get(host.id, 0))
             if len(self._lease_ends_ns) > KEPT_RENEWALS:
                 for old in list(self._lease_ends_ns)[: KEPT_RENEWALS // 2]:
                     del self._lease_ends_ns[old]
-        self._bind(record_id, host.id, until_ns, message.term, message.boot)
+        self._bind(record_id, host.id, known[0], message.term, message.boot)
 
-    def acknowledges(self, leader: int, record_id: int, message: Ack) -> None:
-        """A voter has given its word."""
-        until_ns = self._lease_ends_ns.get((leader, message.term, message.boot, message.sequence))
-        if until_ns is not None:
-            self._bind(record_id, leader, until_ns, message.term, message.boot)
+    def acknowledges(self, host: Host, leader: int, record_id: int, message: Ack) -> None:
+        """A voter has given its word: it must outlive the lease that it may back, and its length be on the disk."""
+        known = self._lease_ends_ns.get((leader, message.term, message.boot, message.sequence))
+        if known is None:
+            return
+        until_ns, lease_ms = known
+        self._bind(record_id, leader, until_ns, message.term, message.boot)
+        if host.disk.record is not None and host.disk.record.promised_ms < lease_ms:
+            raise Violation("durable", f"{host.node.label} promises {lease_ms} ms before that is durable")
+        promise = None if host.main is None else host.main.core.promise
+        if promise is None or (promise.leader, promise.term, promise.boot) != (leader, message.term, message.boot):
+            return  # meanwhile it was released, or replaced by a higher term
+        short_ns = until_ns - host.clock.true(promise.until_ns)
+        if short_ns > ROUNDING_NS:
+            raise Violation(
+                "promise", f"{host.node.label} promises n{leader} {short_ns / NS_PER_MS:.3f} ms less than its lease"
+            )
 
     def _bind(self, record_id: int, leader: int, until_ns: int, term: int, boot: int) -> None:
         bound = self._bound.setdefault(record_id, {})
@@ -103,7 +127,7 @@ class Ballots:
         if isinstance(message, Renew):
             self.renews(host, record_id, message)
         elif isinstance(message, Ack):
-            self.acknowledges(to, record_id, message)
+            self.acknowledges(host, to, record_id, message)
         elif isinstance(message, Granted) and message.real:
             self.granted(host, record_id, to, message.term)
         elif isinstance(message, Vote):

@@ -1,9 +1,10 @@
 """Who may answer for the VIP: never two gates open, never two leases valid, a minority does nothing.
 
-A gate is what the kernel does, a lease what a process believes; both in true time. Two gates may overlap by the millisecond
-that rule P20 lets pass (a process that was stopped right before it armed arms late, and sees it at once). The one excuse is the stated limit of
-docs/safety.md: a whole machine that was paused. It counts from the end of the pause and only for what was left of the
-gate's time-out, or for one L where the machine's clock did not count the pause; overlaps inside it are counted.
+A gate is what the kernel does, a lease what a process believes; both in true time. Two gates may overlap by the
+millisecond that rule P20 lets pass (a process that was stopped right before it armed arms late, and sees it at
+once). The one excuse is the stated limit of docs/safety.md: a whole machine that was paused. It counts from the
+end of the pause and only for what was left of the gate's time-out, or for one L where the machine's clock did not
+count the pause; overlaps inside it are counted.
 """
 
 from __future__ import annotations

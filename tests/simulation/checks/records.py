@@ -1,7 +1,7 @@
 """What is written down: nothing goes back, nothing leaves before it is durable, nothing committed is lost.
 
-Looks at the disks of all machines and at the messages that leave, never into the reasoning of a core, except for its claim
-that a document is committed: that claim is what gets checked.
+Looks at the disks of all machines and at the messages that leave, never into the reasoning of a core, except for
+its claim that a document is committed: that claim is what gets checked.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Records:
         self._hosts = {host.id: host for host in hosts}
         self._contents: dict[Stamp, object] = {}
         self._committed: dict[int, Stamp] = {}  # by term: the newest
+        self._newest: Document | None = None
         self._bases: dict[int, Stamp] = {}  # by won term: the document that the winner started from
         self._claims: dict[int, Stamp] = {}
         self._starts: dict[tuple[str, str], int] = {}
@@ -37,10 +38,9 @@ class Records:
         """A record replaces another one on the disk."""
         if old is not None:
             for name in ("boot", "term", "stamp", "won_term", "released_term", "promised_ms"):
-                if getattr(new, name) < getattr(old, name):
-                    raise Violation(
-                        "record", f"{host.node.label}: {name} goes from {getattr(old, name)} back to {getattr(new, name)}"
-                    )
+                before, after = getattr(old, name), getattr(new, name)
+                if after < before:
+                    raise Violation("record", f"{host.node.label}: {name} goes from {before} back to {after}")
             if new.term == old.term and old.voted_for not in (0, new.voted_for):
                 raise Violation("vote", f"{host.node.label} changes its vote in term {new.term}")
             if new.won_term > old.won_term:
@@ -51,9 +51,23 @@ class Records:
     def _check_content(self, host: Host, document: Document) -> None:
         if document.stamp.term == 0:
             return  # an operator's bootstrap may found beside the founder; only terms make documents unique
+        self._check_membership(host, document)
         content = (document.epoch, document.voters, document.lease_ms, document.paused, document.intents)
         if self._contents.setdefault(document.stamp, content) != content:
             raise Violation("document", f"{host.node.label} has another document {document.stamp} than others have")
+
+    def _check_membership(self, host: Host, document: Document) -> None:
+        """P18: whatever is newer than the newest commit differs from it by one voter at most."""
+        newest = self._newest
+        if newest is None or document.stamp <= newest.stamp:
+            return
+        before = {voter.node_id for voter in newest.voters}
+        changed = before ^ {voter.node_id for voter in document.voters}
+        if len(changed) > 1:
+            raise Violation(
+                "membership",
+                f"{host.node.label}: document {document.stamp} changes {sorted(changed)} since {newest.stamp}",
+            )
 
     def _won(self, host: Host, term: int, base: Stamp) -> None:
         self._bases[term] = base
@@ -97,6 +111,8 @@ class Records:
                 )
         if stamp > self._committed.get(stamp.term, Stamp(0, 0)):
             self._committed[stamp.term] = stamp
+        if self._newest is None or stamp > self._newest.stamp:
+            self._newest = document
 
     def newest_committed(self) -> Stamp:
         """What no later leader may lack."""
