@@ -8,7 +8,7 @@ raise anything but `PacketError` on bad bytes, and never shows the key.
     offset  0   4 bytes   magic
             4   1 byte    version of the format
             5   8 bytes   key id
-           13   n bytes   body: msgpack of `Heartbeat` (`ipc.codec`)
+           13   n bytes   body: msgpack of `Heartbeat` (`ipc.codec`), the numbers that change always in 8 bytes
          13+n  16 bytes   keyed BLAKE2b (RFC 7693) of everything before it
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from pgvigil.heartbeat.template import Template
 from pgvigil.ipc import codec
 from pgvigil.ipc.errors import InvariantError, PeerError
 from pgvigil.ipc.frames import Beat
@@ -94,21 +95,38 @@ class Signer:
 
     def encode(self, heartbeat: Heartbeat) -> bytes:
         """The signed datagram; `InvariantError` if it does not fit into `MAX_DATAGRAM_BYTES`."""
-        signed = self._header + codec.encode(heartbeat)
-        size = len(signed) + MAC_BYTES
+        beat = heartbeat.beat
+        numbers = (heartbeat.sequence, beat.up_for_ms, beat.content_age_ms)
+        return self.sign(self.template(heartbeat).fill(*numbers))
+
+    def template(self, heartbeat: Heartbeat) -> Template:
+        """For all heartbeats that differ from this one in their numbers only; `InvariantError` if they are too long."""
+        template = Template(self._header, heartbeat)
+        size = template.size + MAC_BYTES
         if size > MAX_DATAGRAM_BYTES:
             raise InvariantError(f"a heartbeat of {size} bytes, expected at most {MAX_DATAGRAM_BYTES}")
-        return signed + self._mac(signed)
+        return template
+
+    def sign(self, filled: bytes) -> bytes:
+        """The datagram of a filled template."""
+        return filled + self._mac(filled)
 
     def decode(self, datagram: bytes) -> Heartbeat:
         """An authentic heartbeat, or `PacketError` (`OtherKeyError` if only the key differs)."""
+        self.check(datagram)
+        return self.read(datagram)
+
+    def check(self, datagram: bytes) -> None:
+        """`PacketError` if the datagram is not authentic; to be called before anything of it is read."""
         if not (datagram.startswith(self._header) and SHORTEST_BYTES <= len(datagram) <= MAX_DATAGRAM_BYTES):
             raise self._header_error(datagram)
-        signed, mac = datagram[:-MAC_BYTES], datagram[-MAC_BYTES:]
-        if not compare_digest(self._mac(signed), mac):
+        if not compare_digest(self._mac(datagram[:-MAC_BYTES]), datagram[-MAC_BYTES:]):
             raise PacketError(Rejection.FORGED, "the signature does not fit the content; expected ours")
+
+    def read(self, datagram: bytes) -> Heartbeat:
+        """The content of a datagram that has passed `check`, or `PacketError`."""
         try:
-            return codec.decode(Heartbeat, signed[HEADER_BYTES:], MAX_DATAGRAM_BYTES)
+            return codec.decode(Heartbeat, datagram[HEADER_BYTES:-MAC_BYTES], MAX_DATAGRAM_BYTES)
         except PeerError as error:
             raise PacketError(Rejection.MALFORMED, str(error)) from None
 

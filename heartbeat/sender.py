@@ -14,6 +14,7 @@ from pgvigil.heartbeat import udp
 from pgvigil.heartbeat.packet import Heartbeat, Signer
 from pgvigil.heartbeat.settings import HeartbeatSettings, PeerAddress
 from pgvigil.heartbeat.shell import Shell
+from pgvigil.heartbeat.template import Template
 from pgvigil.heartbeat.trouble import Retry, Troubles
 from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Inbox
@@ -34,19 +35,35 @@ def boot_number(boot_id: str) -> int:
     return int(boot_id.replace("-", ""), 16) & (2**63 - 1)
 
 
-def current_beat(content: frames.BeatContent | None, started_at_ns: int, now_ns: int) -> frames.Beat:
-    """What may be said of this node now: silence of watchdog main takes away role and electability."""
-    if content is None:
-        return replace(NOTHING_SAID, content_age_ms=max(0, now_ns - started_at_ns) // NS_PER_MS)
-    age_ns = max(0, now_ns - content.said_at_ns)
-    beat = replace(
-        content.beat,
-        up_for_ms=max(0, now_ns - content.started_at_ns) // NS_PER_MS,
-        content_age_ms=age_ns // NS_PER_MS,
-    )
-    if age_ns < CONTENT_VALID_NS:
-        return beat
-    return replace(beat, role=frames.Role.UNKNOWN, electable=False)
+class Words:
+    """What may be said of this node: silence of watchdog main takes away role and electability.
+
+    The beats that it gives out are the same objects as long as nothing changes but the ages, which come separately.
+    """
+
+    def __init__(self, started_at_ns: int) -> None:
+        self._content: frames.BeatContent | None = None
+        self._started_at_ns = started_at_ns
+        self._said_at_ns = started_at_ns
+        self._silent = NOTHING_SAID
+
+    def take(self, content: frames.BeatContent) -> bool:
+        """What watchdog main says; true if peers should hear of it at once."""
+        old = None if self._content is None else self._content.beat
+        if old is not None and old == content.beat:
+            content = replace(content, beat=old)
+        else:
+            self._silent = replace(content.beat, role=frames.Role.UNKNOWN, electable=False)
+        self._content, self._said_at_ns = content, content.said_at_ns
+        return differs(old, content.beat)
+
+    def now(self, now_ns: int) -> tuple[frames.Beat, int, int]:
+        """A beat with the words of this instant, and what stands for its `up_for_ms` and `content_age_ms`."""
+        age_ns = max(0, now_ns - self._said_at_ns)
+        if self._content is None:
+            return self._silent, 0, age_ns // NS_PER_MS
+        up_for_ms = max(0, now_ns - self._content.started_at_ns) // NS_PER_MS
+        return self._content.beat if age_ns < CONTENT_VALID_NS else self._silent, up_for_ms, age_ns // NS_PER_MS
 
 
 def differs(old: frames.Beat | None, new: frames.Beat) -> bool:
@@ -66,12 +83,12 @@ class Sender:
         self._settings = settings
         self._signer = Signer(settings.key)
         self._boot = boot_number(kernel_boot_id())
-        self._started_at_ns = boottime_ns()
         self._interval_ns = settings.interval_ms * NS_PER_MS
         self._destinations: dict[int, udp.Address] = {}
         self._peer_ids = frozenset(peer.node_id for peer in settings.peers)
         self._sessions: dict[int, frames.PeerSession] = {}
-        self._content: frames.BeatContent | None = None
+        self._words = Words(boottime_ns())
+        self._templates: dict[int, tuple[frames.PeerSession, frames.Beat, Template]] = {}
         self._last_round_ns = 0
         self._due_ns = 0
         self._check_due_ns = 0
@@ -109,12 +126,9 @@ class Sender:
             self._hurry()
 
     def _take_content(self, content: frames.BeatContent) -> None:
-        old = self._content.beat if self._content is not None else None
         # Only what fits into a datagram: ids of configured nodes are short and few.
         hears = tuple(node_id for node_id in content.beat.hears if node_id in self._peer_ids)
-        content = replace(content, beat=replace(content.beat, hears=hears))
-        self._content = content
-        if differs(old, content.beat):
+        if self._words.take(replace(content, beat=replace(content.beat, hears=hears))):
             self._hurry()
 
     def _hurry(self) -> None:
@@ -128,35 +142,37 @@ class Sender:
         self._due_ns = now_ns + self._interval_ns
         self._keep_socket(now_ns)
         if self._socket is not None:
-            beat = current_beat(self._content, self._started_at_ns, now_ns)
+            words = self._words.now(now_ns)
             for peer in self._settings.peers:
-                self._send(peer, beat, self._socket)
+                self._send(peer, words, self._socket)
         for trouble in self._troubles.due(now_ns):
             self._outbox.send(trouble)
 
-    def _send(self, peer: PeerAddress, beat: frames.Beat, path_socket: udp.PathSocket) -> None:
+    def _send(self, peer: PeerAddress, words: tuple[frames.Beat, int, int], path_socket: udp.PathSocket) -> None:
         session = self._sessions.get(peer.node_id)
         if session is None:
             return  # without a nonce of ours nobody could answer in a way that we believe
-        now_ns = boottime_ns()
-        heartbeat = Heartbeat(
-            self._settings.node_id,
-            peer.node_id,
-            self._settings.path,
-            self._boot,
-            session.ours,
-            session.theirs,
-            now_ns,
-            beat,
-        )
+        now_ns, (beat, up_for_ms, age_ms) = boottime_ns(), words
+        datagram = self._signer.sign(self._template(session, beat).fill(now_ns, up_for_ms, age_ms))
         try:
-            path_socket.socket.sendto(self._signer.encode(heartbeat), self._destination(peer))
+            path_socket.socket.sendto(datagram, self._destination(peer))
             self.sent += 1
         except (OSError, CommandError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             target = f"{peer.label} ({udp.show(peer.address, peer.port)})"
             reason = f"cannot send heartbeats to {target} on {self._settings.interface}: {why}"
             self._troubles.add(peer.node_id, "send", reason, now_ns)
+
+    def _template(self, session: frames.PeerSession, beat: frames.Beat) -> Template:
+        """Made again when the nonces or the words are other objects than last time."""
+        known = self._templates.get(session.node_id)
+        if known is not None and known[0] is session and known[1] is beat:
+            return known[2]
+        node_id, path = self._settings.node_id, self._settings.path
+        heartbeat = Heartbeat(node_id, session.node_id, path, self._boot, session.ours, session.theirs, 0, beat)
+        template = self._signer.template(heartbeat)
+        self._templates[session.node_id] = session, beat, template
+        return template
 
     def _destination(self, peer: PeerAddress) -> udp.Address:
         known = self._destinations.get(peer.node_id)

@@ -45,6 +45,8 @@ class Freshness(enum.Enum):
 
 @dataclass(slots=True)
 class _Session:
+    """What was last taken of one life of the peer."""
+
     boot: int
     nonce: int
     last_sequence: int
@@ -83,6 +85,10 @@ class PeerFreshness:
         self._challenge_if_incomparable(heartbeat, now_ns)
         return judgement
 
+    def is_next(self, known: Heartbeat, sequence: int, now_ns: int) -> bool:
+        """Whether an authentic datagram that is `known` but for its sequence is fresh by rule 2; else `judge` it."""
+        return known.nonce == self._theirs and self._goes_on(known, sequence, now_ns)
+
     def _learn(self, nonce: int) -> None:
         if nonce != self._theirs:
             self._theirs, self.news = nonce, True
@@ -92,12 +98,16 @@ class PeerFreshness:
             self._session = _Session(heartbeat.boot, self._challenge, heartbeat.sequence, now_ns)
             self._challenge, self.news = None, True
             return True
+        return self._goes_on(heartbeat, heartbeat.sequence, now_ns)
+
+    def _goes_on(self, heartbeat: Heartbeat, sequence: int, now_ns: int) -> bool:
+        """Rule 2; what does not go on changes nothing."""
         session = self._session
         if session is None or heartbeat.echo != session.nonce or heartbeat.boot != session.boot:
             return False
-        if heartbeat.sequence <= session.last_sequence:
+        if sequence <= session.last_sequence:
             return False
-        session.last_sequence = heartbeat.sequence
+        session.last_sequence = sequence
         session.last_fresh_at_ns = now_ns
         return True
 
@@ -141,6 +151,10 @@ class FreshnessTable:
         if peer.news:
             peer.news, self._announced = False, None
         return freshness
+
+    def is_next(self, known: Heartbeat, sequence: int, now_ns: int) -> bool:
+        """As `PeerFreshness.is_next`; nothing that is announced changes by it."""
+        return self._peers[known.sender].is_next(known, sequence, now_ns)
 
     def announced(self) -> tuple[PeerSession, ...]:
         """The whole table for the sender, in the order of the peers; the same object until something in it changes."""

@@ -45,6 +45,8 @@ class Retry:
 
 @dataclass(slots=True)
 class _Trouble:
+    """One kind of trouble with one node."""
+
     count: int = 0
     reason: str = ""
     newest_at_ns: int = 0
@@ -55,6 +57,8 @@ class _Trouble:
 
 @dataclass(slots=True)
 class _Line:
+    """How often a line of the log was held back."""
+
     unsaid: int = 0
     silent_until_ns: int = 0
 

@@ -26,8 +26,8 @@ BATCH = 64
 
 # Plain numbers: every operation on pyzmq's enumerations costs as much as the call that it is for.
 _EVENTS, _POLLIN, _DONTWAIT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.DONTWAIT)
-# Only their owner's reading changes what their descriptor tells; nothing is ever sent on them.
-_READ_ONLY = frozenset((zmq.PULL, zmq.PAIR))
+# Only their owner's reading changes what their descriptor tells: nothing is sent on them, or only right after reading.
+_READ_ONLY = frozenset((zmq.PULL, zmq.PAIR, zmq.REP))
 
 Complain = Callable[[str], None]
 
@@ -208,6 +208,8 @@ class Inbox:
             received = self._decode(parts)
             if received is not None:
                 yield received
+            if not _readable(self.socket):  # costs half of being refused another message
+                return
 
     def _decode(self, parts: list[bytes]) -> frames.Received | None:
         try:

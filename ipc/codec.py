@@ -58,6 +58,11 @@ def encode(value: object) -> bytes:
     return packed
 
 
+def encode_each(*values: object) -> bytes:
+    """Fields one after the other, as they stand in the array of a dataclass."""
+    return b"".join(msgpack.packb(_writer(type(value))(value), use_bin_type=True) for value in values)
+
+
 def decode(kind: type[T], data: bytes, limit: int = MAX_FRAME_BYTES) -> T:
     """A value of the dataclass `kind`, or `PeerError`."""
     return from_plain(kind, unpack(data, limit))

@@ -195,7 +195,7 @@ class NodeVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Everything lifecheck knows; repeated at least once a second."""
+    """Everything lifecheck knows; repeated at least every 1.4 seconds."""
 
     judged_at_ns: int
     pgpool: Health

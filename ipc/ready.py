@@ -78,7 +78,9 @@ class SignOfLife:
     def __init__(self, link: Link, interval_ns: int, describe: Callable[[], frames.Alive]) -> None:
         self._link = link
         self._interval_ns = interval_ns
-        self.slack_ns = interval_ns // 4
+        # From 0.7 s on it goes with a wake-up that comes anyway: two of 400 ms or four of 200 ms fit before it is due,
+        # so that it does not become a wake-up of its own, again and again right before the next of those.
+        self.slack_ns = interval_ns * 3 // 10
         self._describe = describe
         self._due_ns = 0
 

@@ -1,8 +1,8 @@
 """The lifecheck process: heartbeats and probes in, verdicts for watchdog main out.
 
-It repeats everything it knows once a second, at once when something changed, and again and again until it is taken when
-watchdog main was away, so that a restarted watchdog main knows the cluster within milliseconds. It decides nothing
-about leadership, and judges peers only by what `lifecheck.core` makes of the evidence.
+It repeats everything it knows about once a second, at once when something changed, and again and again until it is
+taken when watchdog main was away, so that a restarted watchdog main knows the cluster within milliseconds. It decides
+nothing about leadership, and judges peers only by what `lifecheck.core` makes of the evidence.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
-from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late, Outcome
+from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
 
 logger = logging.getLogger("pgvigil")
 
-REPEAT_NS = NS_PER_S
+REPEAT_NS = 1400 * NS_PER_MS
 EAGER_FOR_NS = NS_PER_S
 EAGER_REPEAT_NS = 50 * NS_PER_MS
 RETRY_NS = 20 * NS_PER_MS
-PULSE_NS = CHECK_INTERVAL_NS  # reports and the look at the pid file share its rounds: each wake-up costs
-SLACK_NS = 50 * NS_PER_MS
+PULSE_NS = CHECK_INTERVAL_NS
+# Each wake-up costs: what is due soon is done when heartbeats have woken us, every 400 to 500 ms.
+PULSE_SLACK_NS = 250 * NS_PER_MS
+REPORT_SLACK_NS = 400 * NS_PER_MS
 TROUBLE_VALID_NS = 15 * NS_PER_S
 MAX_TROUBLES = 64
 MAX_REASON = 400  # all of them have to fit into one frame
 
 
 class Reporter:
-    """When to send `Verdicts`: on news, eagerly after a start or a refusal, and once a second."""
+    """When to send `Verdicts`: on news, eagerly after a start or a refusal, and every `REPEAT_NS` at the latest."""
 
     def __init__(self, started_at_ns: int) -> None:
         self.due_ns = started_at_ns
@@ -77,6 +79,8 @@ class TroubleTable:
 class Lifecheck:
     """A participant of the loop that joins judge, probe and reports."""
 
+    slack_ns = REPORT_SLACK_NS
+
     def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
         now_ns = boottime_ns()
         self._settings = settings
@@ -114,16 +118,11 @@ class Lifecheck:
         for received in inbox.receive():
             frame, now_ns = received.frame, boottime_ns()
             if isinstance(frame, frames.HeardTogether):
-                for heard in frame.beats:
-                    self._take_heard(heard, now_ns)
+                self._conclude(self._judge.step(now_ns, frame), now_ns)
             elif isinstance(frame, frames.Heard):
-                self._take_heard(frame, now_ns)
+                self._conclude(self._judge.step(now_ns, frames.HeardTogether((frame,))), now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
-
-    def _take_heard(self, heard: frames.Heard, now_ns: int) -> None:
-        event = Heartbeat(heard.node_id, heard.path, heard.received_at_ns, heard.beat)
-        self._conclude(self._judge.step(now_ns, event), now_ns)
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
@@ -169,14 +168,14 @@ class Lifecheck:
 
     def tick(self, now_ns: int) -> None:
         self._notice_lateness(now_ns)
-        horizon_ns = now_ns
-        if now_ns >= self._pulse_due_ns:
+        if (at := self._judge.wake()) is not None and now_ns >= at:
+            self._conclude(self._judge.step(now_ns), now_ns)
+        horizon_ns = now_ns + PULSE_SLACK_NS
+        if horizon_ns >= self._pulse_due_ns:
             self._pulse_due_ns = now_ns + PULSE_NS
-            horizon_ns += SLACK_NS  # what would be due soon is done in the same round
         if self._probe is not None and horizon_ns >= (self._probe.wake() or 0):
             self._probe.tick(now_ns)
-        self._conclude(self._judge.step(now_ns), now_ns)
-        if horizon_ns >= self._reporter.due_ns:
+        if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
             self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:

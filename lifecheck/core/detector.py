@@ -17,6 +17,8 @@ NS_PER_MS = 1_000_000
 
 @dataclass(slots=True)
 class _Path:
+    """One path to one peer."""
+
     interface: str
     silent_since_ns: int
     deadline_ns: int

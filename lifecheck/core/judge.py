@@ -11,19 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgvigil.ipc.frames import Beat, Health, NodeVerdict
+from pgvigil.ipc.frames import Health, HeardTogether, NodeVerdict
 from pgvigil.lifecheck.core.detector import HeartbeatMethod
 from pgvigil.lifecheck.core.verdict import Method, combine, combine_health
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A fresh heartbeat that arrived at `at_ns`."""
-
-    node_id: int
-    path: int
-    at_ns: int
-    beat: Beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +23,8 @@ class Late:
     lateness_ns: int
 
 
-Event = Heartbeat | Late
+Event = HeardTogether | Late
+"""Fresh heartbeats, or our own lateness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +59,10 @@ class Judge:
         if isinstance(event, Late):
             for method in self._methods:
                 method.late(event.lateness_ns)
-        elif isinstance(event, Heartbeat):
-            if not self._heartbeats.heard(event.node_id, event.path, event.at_ns, event.beat, now_ns):
-                return Outcome((), False)
-            news = self._says_something_new(event.node_id)
+        elif isinstance(event, HeardTogether):
+            for one in event.beats:
+                if self._heartbeats.heard(one.node_id, one.path, one.received_at_ns, one.beat, now_ns):
+                    news = self._says_something_new(one.node_id) or news
         touched = self._touched(now_ns, event)
         changed = tuple(verdict for node_id in touched if (verdict := self._reconsider(node_id, now_ns)))
         self._wake_ns = self._next_wake()
@@ -81,7 +72,9 @@ class Judge:
         """Whose verdict can have changed: before `wake` time changes none, and a heartbeat only its sender's."""
         if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
             return self._node_ids
-        return () if event is None else (event.node_id,)
+        if event is None:
+            return ()
+        return tuple(dict.fromkeys(one.node_id for one in event.beats if one.node_id in self._health))
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""

@@ -106,19 +106,22 @@ class PgpoolProbe:
 
     def tick(self, now_ns: int) -> None:
         self._due_ns = now_ns + CHECK_INTERVAL_NS
+        before = self._process
+        state = None if before is None else before.state()
         try:
-            self._follow_pid_file()
+            self._follow_pid_file(state in DEAD_STATES)
         except CommandError as error:
             # A file that vanished says nothing against a process that is pinned and runs.
             self._file_stamp = None
-            if self._process is None or self._has_ended(self._process):
+            if self._process is None or state in DEAD_STATES:
                 self._forget()
                 self._conclude(Health.DEAD, str(error), now_ns)
                 return
-            self._judge_process(self._process, now_ns, f"; but {error}")
+            self._judge_process(self._process, state, now_ns, f"; but {error}")
             return
         if self._process is not None:
-            self._judge_process(self._process, now_ns, "")
+            state = state if self._process is before else self._process.state()
+            self._judge_process(self._process, state, now_ns, "")
 
     def late(self, lateness_ns: int) -> None:
         """Our own loop was late: the time counts for no deadline."""
@@ -129,12 +132,13 @@ class PgpoolProbe:
         """Give the descriptors back."""
         self._forget()
 
-    def _follow_pid_file(self) -> None:
+    def _follow_pid_file(self, has_ended: bool) -> None:
+        """Pin whom the file names; `has_ended`: the process that is pinned has."""
         stamp = self._stat_file()
-        if stamp == self._file_stamp and self._process is not None and not self._has_ended(self._process):
+        if stamp == self._file_stamp and self._process is not None and not has_ended:
             return
         pid = parse_pid(read_pid_file(self._pid_file), self._pid_file)
-        if self._process is not None and self._process.pid == pid and not self._has_ended(self._process):
+        if self._process is not None and self._process.pid == pid and not has_ended:
             self._file_stamp = stamp
             return
         found = identify(pid, stamp[0] / 1e9, self._pid_file)
@@ -158,11 +162,7 @@ class PgpoolProbe:
         self._conclude(Health.DEAD, f"pgpool-II (pid {pid}) has ended", now_ns)
         self._due_ns = now_ns + CHECK_INTERVAL_NS
 
-    def _has_ended(self, process: PinnedProcess) -> bool:
-        return process.state() in DEAD_STATES
-
-    def _judge_process(self, process: PinnedProcess, now_ns: int, remark: str) -> None:
-        state = process.state()
+    def _judge_process(self, process: PinnedProcess, state: bytes | None, now_ns: int, remark: str) -> None:
         if state in DEAD_STATES:
             self._forget()
             self._conclude(Health.DEAD, f"pgpool-II (pid {process.pid}) has ended", now_ns)

@@ -15,9 +15,9 @@ from tests.simulation.process import Process
 from tests.simulation.wiring import Inlet
 from tests.simulation.world import World
 
-from pgvigil.heartbeat.sender import EXTRA_ROUND_NS, current_beat, differs
+from pgvigil.heartbeat.sender import EXTRA_ROUND_NS, Words
 from pgvigil.ipc import frames
-from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late
+from pgvigil.lifecheck.core.judge import Judge, Late
 from pgvigil.lifecheck.process import EAGER_FOR_NS, REPEAT_NS, Reporter
 
 
@@ -60,6 +60,7 @@ class Helper:
         self._last_round_ns = now_ns
         self._round_due_ns = now_ns
         self._content: frames.BeatContent | None = None
+        self._words = Words(now_ns)
         self._said: tuple[frames.NodeVerdict, ...] | None = None
         self.beats: Inlet[tuple[int, frames.Beat]] = Inlet(self.process.poller, self.process.wake)
         self.process.loop.watch(self.beats, self._take_beats)
@@ -68,9 +69,8 @@ class Helper:
 
     def speaks(self, content: frames.BeatContent) -> None:
         """Watchdog main says what to put into the next heartbeats."""
-        old = self._content
         self._content = content
-        if differs(None if old is None else old.beat, content.beat):
+        if self._words.take(content):
             self.process.later(0, self._hurry)
 
     def look_at_pgpool(self) -> None:
@@ -81,13 +81,16 @@ class Helper:
         """Watchdog main was started: it is told everything at once."""
         self.process.later(0, lambda: self._news(self.clock.read()))
 
-    def _newest_content(self, now_ns: int) -> frames.BeatContent | None:
-        """Where watchdog main keeps house less than once a second, what it would have said again just now."""
-        content = self._content
+    def _beat(self, now_ns: int) -> frames.Beat:
+        """The words of this instant.
+
+        Where watchdog main keeps house less than once a second, it would have said the same again just now.
+        """
         lazy = self._repeat_ns > REPEAT_NS and self.around.listening and not self.around.main_frozen
-        if content is not None and lazy:
-            return replace(content, said_at_ns=now_ns)
-        return content
+        if self._content is not None and lazy:
+            self._words.take(replace(self._content, said_at_ns=now_ns))
+        beat, up_for_ms, age_ms = self._words.now(now_ns)
+        return replace(beat, up_for_ms=up_for_ms, content_age_ms=age_ms)
 
     def _news(self, now_ns: int) -> None:
         self._said = None
@@ -98,10 +101,12 @@ class Helper:
 
     def _take_beats(self) -> None:
         self._notice_lateness(self.clock.read())
-        while (heard := self.beats.take()) is not None:
-            now_ns = self.clock.read()
-            if self._judge.step(now_ns, Heartbeat(heard[0], 0, now_ns, heard[1])).news:
-                self._news(now_ns)
+        now_ns = self.clock.read()
+        heard = []
+        while (one := self.beats.take()) is not None:
+            heard.append(frames.Heard(one[0], 0, now_ns, one[1]))
+        if self._judge.step(now_ns, frames.HeardTogether(tuple(heard))).news:
+            self._news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
         """What the next round is late by was our own standstill."""
@@ -121,8 +126,9 @@ class Helper:
         if now_ns >= self._round_due_ns:
             self._last_round_ns = now_ns
             self._round_due_ns = now_ns + self._interval_ns
-            self.around.beat(current_beat(self._newest_content(now_ns), self._started_at_ns, now_ns))
-        if self._judge.step(now_ns).news:
+            self.around.beat(self._beat(now_ns))
+        judge_ns = self._judge.wake()
+        if judge_ns is not None and now_ns >= judge_ns and self._judge.step(now_ns).news:
             self._news(now_ns)
         if now_ns >= self._reporter.due_ns:
             self._report(now_ns)
@@ -136,5 +142,5 @@ class Helper:
             peers = self._said = self._judge.verdicts(now_ns)
         verdicts = frames.Verdicts(now_ns, self.around.pgpool, now_ns, "the simulator says so", peers, ())
         self._reporter.sent(self.around.report(verdicts), now_ns)
-        if self._reporter.due_ns - now_ns == REPEAT_NS and now_ns - self._started_at_ns > EAGER_FOR_NS:
+        if self._repeat_ns > REPEAT_NS and now_ns - self._started_at_ns > EAGER_FOR_NS:
             self._reporter.due_ns = now_ns + self._repeat_ns

@@ -27,6 +27,7 @@ from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreNode
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.record import Record, blank_record
+from pgvigil.watchdog.process import HOUSEKEEPING_NS
 from pgvigil.watchdog.transport.envelope import seal
 
 RESTART_NS = 20 * NS_PER_MS
@@ -88,7 +89,8 @@ class Host:
         options = self.options
         self.main = Main(
             self.world, self.clock, self.kernel, self.disk, self.settings, record, self, self._draw, self.fence,
-            options.windows, options.repeat_ms * NS_PER_MS, self._slow_ns(),
+            options.windows, HOUSEKEEPING_NS if options.lease_ms <= 5000 else options.repeat_ms * NS_PER_MS,
+            self._slow_ns(),
         )  # fmt: skip
         self.main.vip.stuck = self.stuck
         self.main.vip.removal_ns = options.removal_us * 1000

@@ -124,7 +124,7 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
         renew_ms=renew_ms,
         interval_ms=interval_ms,
         deadtime_ms=min(120_000, max(3 * interval_ms, lease_ms * source.choice((1, 1, 2)), 100)),
-        repeat_ms=1000 if lease_ms <= 5000 else 2500,
+        repeat_ms=1400 if lease_ms <= 5000 else 2500,
         rates_ppm=_rates(source, size),
         counts_pause=source.random() < 0.7,
         delay_us=(100, source.choice((500, 2000, renew_ms * 1000 // 16))),

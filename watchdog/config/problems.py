@@ -6,7 +6,6 @@ goes on; only the end of the reading decides whether the file is refused.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -106,6 +105,8 @@ def _plain(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ " (did you mean 'x'?)" or nothing."""
+    import difflib  # here, because only a mistake needs it and a running node would keep it
+
     close = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
 

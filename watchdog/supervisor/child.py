@@ -71,6 +71,7 @@ class Child:
 
         keep = (*keep, theirs.fileno())
         how = birth.Birth(spec.name, spec.name, keep, dies_with_parent=not spec.vital, ignores_term=spec.vital)
+        started_ns = boottime_ns()  # before it can do anything
         try:
             self.pid, self.pidfd = birth.fork(how, drop, work)
         except OSError:
@@ -79,7 +80,7 @@ class Child:
         finally:
             theirs.close()
         self.link = Link(ours, "supervisor", self._complain)
-        self.started_ns = self.life_ns = boottime_ns()
+        self.started_ns, self.life_ns = started_ns, boottime_ns()
         self.ready_ns = self.due_ns = None
         self.state, self.summary, self.reason = "starting", "", ""
 

@@ -27,8 +27,8 @@ class Rules:
 
     @property
     def life_interval_ns(self) -> int:
-        """How often a child must show life: five times within `hang_ns`, once a second at least."""
-        return max(20 * NS_PER_MS, min(1_000 * NS_PER_MS, self.hang_ns // 5))
+        """How often a child must show life: four times within `hang_ns`, once a second at least."""
+        return max(20 * NS_PER_MS, min(1_000 * NS_PER_MS, self.hang_ns // 4))
 
     @property
     def beat_ns(self) -> int:

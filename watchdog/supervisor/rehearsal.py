@@ -8,9 +8,9 @@ are closed again: no network, no ZeroMQ, no log.
 from __future__ import annotations
 
 from pgvigil.heartbeat.bundle import Bundle
-from pgvigil.heartbeat.packet import Heartbeat, Signer
+from pgvigil.heartbeat.packet import MAC_BYTES, Heartbeat, Signer
 from pgvigil.heartbeat.receiver import draw_nonce
-from pgvigil.heartbeat.sender import current_beat
+from pgvigil.heartbeat.sender import Words
 from pgvigil.heartbeat.session import FreshnessTable
 from pgvigil.heartbeat.trouble import Troubles
 from pgvigil.ipc import frames
@@ -51,6 +51,7 @@ class _Play:
 
     def __init__(self, content: frames.BeatContent, now_ns: int) -> None:
         self._content = content
+        self._words = Words(now_ns)
         self._signer = Signer(bytes(32))
         self._freshness = FreshnessTable((PEER,), draw_nonce)
         self._troubles = Troubles(0, OURS, self.complain)
@@ -66,14 +67,21 @@ class _Play:
 
     def once(self, now_ns: int) -> None:
         """One heartbeat from its sender to a verdict, and what is said in between."""
-        beat = current_beat(self._content, now_ns, now_ns)
-        sent = Heartbeat(PEER, OURS, 0, 1, draw_nonce(), 0, now_ns, beat)
-        taken = self._signer.decode(self._signer.encode(sent))
+        self._words.take(self._content)
+        beat, up_for_ms, age_ms = self._words.now(now_ns)
+        sent = Heartbeat(PEER, OURS, 0, 1, 1, self._freshness.announced()[0].ours, now_ns, beat)
+        template = self._signer.template(sent)
+        datagram = self._signer.sign(template.fill(now_ns, up_for_ms, age_ms))
+        self._signer.check(datagram)
+        template.read(datagram, MAC_BYTES)
+        taken = self._signer.read(datagram)
+        self._freshness.is_next(taken, now_ns, now_ns)
         self._freshness.judge(taken, now_ns)
         self._troubles.due(now_ns)
         self._bundle.add(frames.Heard(PEER, 0, now_ns, taken.beat))
+        self._bundle.repeat(PEER, now_ns, up_for_ms, age_ms)
         self._say(frames.HeardTogether(self._bundle.take()), now_ns)
-        self._judge.step(now_ns, judge.Heartbeat(PEER, 0, now_ns, taken.beat))
+        self._judge.step(now_ns, frames.HeardTogether((frames.Heard(PEER, 0, now_ns, taken.beat),)))
         self._judge.wake()
         self._say(frames.Verdicts(now_ns, Health.ALIVE, now_ns, "", self._judge.verdicts(now_ns), ()), now_ns)
         self._say(frames.Sessions(0, self._freshness.announced()), now_ns)

@@ -8,6 +8,7 @@ see: where the allocator is another one than CPython's, it saves less.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import gc
 
@@ -16,6 +17,9 @@ from pgvigil.ipc import codec, frames
 from pgvigil.watchdog.core import messages, record
 from pgvigil.watchdog.supervisor.rehearsal import rehearse
 from pgvigil.watchdog.transport import envelope
+
+# getaddrinfo and netlink look these up at their first use: every child would have copies of its own (1.1 MiB for IDNA).
+ENCODINGS = ("ascii", "idna")
 
 # Objects/obmalloc.c of CPython 3.10 and newer: blocks of one size lie in pools of 16 KiB behind a header.
 STEP = 16
@@ -27,21 +31,23 @@ ROW = 4
 """So many blocks in a row at the start of a pool: it is a new one, and no hole is left in the old ones."""
 MAX_FILL_BYTES = 128 * 1024
 
+LARGEST_PIECE = 64 * 1024 - 8  # of the heap; 8 bytes are malloc's own, and it gives out multiples of 16 with them
+MAX_HEAP_FILL_BYTES = 8 * 1024 * 1024
+
 _fillings: list[list[object]] = []
 
 
 def freeze() -> None:
     """Get everything that exists ready to be shared."""
-    # getaddrinfo imports this at its first use, and every child would have a copy of its own (1.1 MiB each).
-    import encodings.idna  # noqa: F401
-
+    for name in ENCODINGS:
+        codecs.lookup(name)  # imports it, and remembers what it found
     codec.prepare((*frames.KINDS.values(), frames.Envelope))
     codec.prepare((*messages.KINDS.values(), envelope.Envelope, record.Record, Heartbeat))
     rehearse()
     gc.collect()
     fill_holes()
     gc.freeze()
-    _trim()
+    fill_heap()
 
 
 def fill_holes() -> int:
@@ -74,8 +80,25 @@ def _block(size: int, number: int) -> object:
     return float(number) if size == 2 * STEP else bytes(size - BYTES_OVERHEAD)
 
 
-def _trim() -> None:
-    """Give back the pages that malloc holds free, where it is the C library's."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+def fill_heap() -> int:
+    """The same for what malloc serves: occupy the free pieces below the end of the heap. Returns their bytes.
+
+    Whole free pages among them are given back first, and stay so: nobody writes to what is only occupied.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):
+        return 0  # not the GNU C library: nothing is known about its heap
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc.argtypes, libc.free.argtypes = (ctypes.c_size_t,), (ctypes.c_void_p,)
+    libc.malloc_trim(0)
+    end = libc.sbrk(0)
+    filled, size = 0, LARGEST_PIECE
+    while size > 0:
+        piece = libc.malloc(size)
+        if piece is not None and piece + size <= end and filled < MAX_HEAP_FILL_BYTES:
+            filled += size
+            continue
+        libc.free(piece)  # it came from new memory: no free piece is this large any more
+        size -= max(STEP, size // STEP // STEP * STEP)
+    libc.malloc_trim(0)
+    return filled

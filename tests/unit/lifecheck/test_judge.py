@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from pgvigil.ipc.frames import Beat, Health, Role
-from pgvigil.lifecheck.core.judge import Heartbeat, Judge, Late
+from pgvigil.ipc.frames import Beat, Health, Heard, HeardTogether, Role
+from pgvigil.lifecheck.core.judge import Judge, Late
 from pgvigil.lifecheck.core.verdict import Opinion, combine
 
 MS = 1_000_000
 BEAT = Beat(Role.STANDBY, 1, True, Health.ALIVE, 1, 1, (), 0)
+
+
+def heard(node_id: int, path: int, at_ns: int, beat: Beat) -> HeardTogether:
+    return HeardTogether((Heard(node_id, path, at_ns, beat),))
 
 
 def judge(*methods: str) -> Judge:
@@ -20,12 +24,12 @@ def judge(*methods: str) -> Judge:
 
 def test_a_first_heartbeat_is_a_change_and_the_next_is_not() -> None:
     core = judge()
-    outcome = core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
+    outcome = core.step(5 * MS, heard(2, 0, 5 * MS, BEAT))
     assert [(verdict.node_id, verdict.health, verdict.since_ns) for verdict in outcome.changed] == [
         (2, Health.ALIVE, 5 * MS)
     ]
     assert outcome.news
-    later = core.step(200 * MS, Heartbeat(2, 0, 200 * MS, replace(BEAT, up_for_ms=200, hears=(3,))))
+    later = core.step(200 * MS, heard(2, 0, 200 * MS, replace(BEAT, up_for_ms=200, hears=(3,))))
     assert later.changed == () and not later.news
     assert core.count(Health.ALIVE) == 1
 
@@ -41,16 +45,16 @@ def test_a_first_heartbeat_is_a_change_and_the_next_is_not() -> None:
 )
 def test_what_a_peer_says_of_itself_is_news(beat: Beat) -> None:
     core = judge()
-    core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
-    outcome = core.step(10 * MS, Heartbeat(2, 0, 10 * MS, beat))
+    core.step(5 * MS, heard(2, 0, 5 * MS, BEAT))
+    outcome = core.step(10 * MS, heard(2, 0, 10 * MS, beat))
     assert outcome.changed == () and outcome.news
     assert core.verdicts(10 * MS)[0].beat == beat
 
 
 def test_death_is_reported_at_the_wake_with_its_instant() -> None:
     core = judge()
-    core.step(100 * MS, Heartbeat(2, 0, 100 * MS, BEAT))
-    core.step(150 * MS, Heartbeat(3, 0, 150 * MS, BEAT))
+    core.step(100 * MS, heard(2, 0, 100 * MS, BEAT))
+    core.step(150 * MS, heard(3, 0, 150 * MS, BEAT))
     assert core.wake() == 1100 * MS
     (dead,) = core.step(1100 * MS).changed
     assert (dead.node_id, dead.health, dead.evidence) == (2, Health.DEAD, "silent on eth0 for 1000 ms")
@@ -61,7 +65,7 @@ def test_death_is_reported_at_the_wake_with_its_instant() -> None:
 
 def test_lateness_is_taken_before_the_time_that_passed() -> None:
     core = judge()
-    core.step(100 * MS, Heartbeat(2, 0, 100 * MS, BEAT))
+    core.step(100 * MS, heard(2, 0, 100 * MS, BEAT))
     outcome = core.step(9000 * MS, Late(8500 * MS))
     assert outcome.changed == ()
     assert {verdict.node_id for verdict in core.step(9600 * MS).changed} == {2, 3}
@@ -69,7 +73,7 @@ def test_lateness_is_taken_before_the_time_that_passed() -> None:
 
 def test_without_the_heartbeat_method_nobody_is_judged_but_beats_are_passed_on() -> None:
     core = judge("external")
-    outcome = core.step(5 * MS, Heartbeat(2, 0, 5 * MS, BEAT))
+    outcome = core.step(5 * MS, heard(2, 0, 5 * MS, BEAT))
     assert outcome.changed == () and outcome.news
     assert core.wake() is None
     verdict = core.verdicts(9999 * MS)[0]
@@ -78,7 +82,7 @@ def test_without_the_heartbeat_method_nobody_is_judged_but_beats_are_passed_on()
 
 
 def test_heartbeats_of_strangers_change_nothing() -> None:
-    outcome = judge().step(5 * MS, Heartbeat(9, 0, 5 * MS, BEAT))
+    outcome = judge().step(5 * MS, heard(9, 0, 5 * MS, BEAT))
     assert outcome.changed == () and not outcome.news
 
 
@@ -97,3 +101,15 @@ ALIVE, DEAD, UNKNOWN = Opinion(Health.ALIVE, "a"), Opinion(Health.DEAD, "d"), Op
 )
 def test_one_dead_is_enough_and_silence_is_unknown(opinions: list[Opinion], verdict: Opinion) -> None:
     assert combine(opinions) == verdict
+
+
+def test_heartbeats_that_came_together_are_judged_together() -> None:
+    core = judge()
+    outcome = core.step(
+        5 * MS, HeardTogether((Heard(3, 0, 1 * MS, BEAT), Heard(9, 0, 2 * MS, BEAT), Heard(2, 0, 4 * MS, BEAT)))
+    )
+    assert [verdict.node_id for verdict in outcome.changed] == [2, 3] and outcome.news
+    leader = replace(BEAT, role=Role.LEADER)
+    outcome = core.step(300 * MS, HeardTogether((Heard(3, 0, 299 * MS, leader), Heard(2, 0, 300 * MS, BEAT))))
+    assert outcome.changed == () and outcome.news
+    assert core.step(400 * MS, HeardTogether((Heard(9, 0, 400 * MS, leader),))).news is False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pgvigil.ipc import frames
 from pgvigil.ipc.frames import Health, PathTrouble
-from pgvigil.lifecheck.process import MAX_TROUBLES, Reporter, TroubleTable
+from pgvigil.lifecheck.process import MAX_TROUBLES, REPEAT_NS, Reporter, TroubleTable
+from pgvigil.watchdog.beliefs import STALE_NS
 
 MS = 1_000_000
 
@@ -15,7 +16,8 @@ def test_reports_are_eager_for_a_second_then_calm() -> None:
     reporter.sent(True, 10 * MS)
     assert reporter.due_ns == 60 * MS
     reporter.sent(True, 1000 * MS)
-    assert reporter.due_ns == 2000 * MS
+    assert reporter.due_ns == 1000 * MS + REPEAT_NS
+    assert 2 * REPEAT_NS < STALE_NS
 
 
 def test_news_is_reported_in_the_same_round() -> None:

@@ -29,3 +29,9 @@ def test_a_rehearsal_leaves_no_descriptor_and_says_nothing(capfd: pytest.Capture
     rehearsal.rehearse()
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert capfd.readouterr() == ("", "")
+
+
+def test_filling_the_heap_is_limited_and_leaves_little_to_fill() -> None:
+    first = sharing.fill_heap()
+    assert 0 <= first <= sharing.MAX_HEAP_FILL_BYTES + sharing.LARGEST_PIECE
+    assert sharing.fill_heap() <= max(first, 256 * 1024)
