@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.simulation.checks.law import majority
 from tests.simulation.faults import Fault
 from tests.simulation.host import Host
 from tests.simulation.network import Network
@@ -16,7 +17,6 @@ from tests.simulation.world import World
 
 from pgvigil.ipc.frames import Health, StopMode
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.record import Document
 from pgvigil.watchdog.core.states import State
 

@@ -132,11 +132,11 @@ MUTANTS = (
         profile="handover",
     ),
     _m(
-        "renews on while it hands over", "P8", "base",
-        ("return self.state in (State.ELECTED, State.LEADER)",
-         "return self.state in (State.ELECTED, State.LEADER, State.RELEASING)"),
+        "renews after it has released", "P8", "leading",
+        ("        self.go(Trigger.RELEASED)\n",
+         "        self._send_renewal(lease, lease.renew(self.now_ns, self.lease_ns // NS_PER_MS))\n"
+         "        self.go(Trigger.RELEASED)\n"),
         profile="handover",
-        limit=20,
     ),
     _m(
         "any release ends any promise", "P8", "following",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.checkers import Checkers
+from tests.simulation.checks.law import majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.faults import Fault, schedule
 from tests.simulation.host import Host
@@ -27,7 +28,6 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.errors import CommandError, InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.record import Document
 
 NS_PER_HOUR = 3600 * NS_PER_S

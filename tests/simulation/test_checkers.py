@@ -60,11 +60,16 @@ class Bench:
         self.run.world.at(end_ns, lambda: None)
         self.run.world.run(lambda: self.run.world.now_ns >= end_ns)
 
-    def give_lease(self, host: Host, term: int, for_ms: int = 900) -> None:
+    def back(self, leader: Host) -> None:
+        """A renewal of term 5 that n2 acknowledges."""
+        self.send(leader, 2, renew())
+        self.send(self.hosts[2], leader.id, Ack(5, 3, 1, Stamp(5, 1)))
+
+    def give_lease(self, host: Host, term: int, for_ms: int = 900, boot: int = 3) -> None:
         """A core that believes in a lease."""
         assert host.main is not None
         core = host.main.core
-        core.lease = Lease(host.id, term, 3, 0, host.clock.read() + for_ms * NS_PER_MS)
+        core.lease = Lease(host.id, term, boot, 0, host.clock.read() + for_ms * NS_PER_MS)
         core.now_ns = host.clock.read()
         self.checks.holders.stepped(host, core)
         self.checks.ballots.stepped(host, core)
@@ -114,15 +119,30 @@ def test_a_paused_machine_excuses_only_what_was_left(bench: Bench) -> None:
 
 
 def test_two_valid_leases(bench: Bench) -> None:
-    for host in bench.hosts.values():
-        bench.send(bench.hosts[1], host.id, renew())
+    bench.back(bench.hosts[1])
     bench.give_lease(bench.hosts[1], 5)
     with fires("leases"):
         bench.give_lease(bench.hosts[2], 6)
 
 
-def test_two_leaders_of_one_term(bench: Bench) -> None:
+def test_a_lease_that_no_majority_has_backed(bench: Bench) -> None:
     bench.send(bench.hosts[1], 2, renew())
+    with fires("backing"):
+        bench.give_lease(bench.hosts[1], 5)
+
+
+def test_acknowledgements_of_an_earlier_boot_back_nothing(bench: Bench) -> None:
+    one = bench.hosts[1]
+    bench.back(one)
+    later = Renew(5, 4, 2, LEASE_MS, Stamp(5, 1), None)
+    bench.pass_ms(100)
+    bench.send(one, 2, later)
+    with fires("backing"):
+        bench.give_lease(one, 5, for_ms=980, boot=4)
+
+
+def test_two_leaders_of_one_term(bench: Bench) -> None:
+    bench.back(bench.hosts[1])
     bench.give_lease(bench.hosts[1], 5)
     bench.pass_ms(1000)
     with fires("leader"):
@@ -155,6 +175,14 @@ def test_a_vote_against_a_promise(bench: Bench) -> None:
     bench.write(two, bench.record(two, boot=4, term=6, voted_for=3))
     with fires("promise"):
         bench.send(two, 3, Granted(RoundId(1, 1), 6, real=True))
+
+
+def test_a_vote_that_ends_a_promise_to_the_same_leader(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.back(bench.hosts[1])
+    bench.write(two, bench.record(two, boot=4, term=6, voted_for=1))
+    with fires("promise"):
+        bench.send(two, 1, Granted(RoundId(1, 1), 6, real=True))
 
 
 def test_a_promise_ends_with_its_lease(bench: Bench) -> None:

@@ -7,17 +7,21 @@ nobody else; no restart and no lost memory ends it.
 
 from __future__ import annotations
 
+from collections import deque
+
+from tests.simulation.checks.law import lease_ns, majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
 from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.engine import Watchdog
-from pgvigil.watchdog.core.lease import RHO_PERMILLE
+from pgvigil.watchdog.core.lease import Lease
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
 
 Renewal = tuple[int, int, int, int]  # leader, term, boot, sequence
 KEPT_RENEWALS = 2000
+KEPT_OF_A_LEADER = 64
 ROUNDING_NS = 10
 
 
@@ -30,6 +34,9 @@ class Ballots:
         self._votes: dict[tuple[int, int], int] = {}
         self._lease_ends_ns: dict[Renewal, tuple[int, int]] = {}  # true end, L in ms
         self._latest_end_ns: dict[int, int] = {}
+        self._sent: dict[int, deque[Renewal]] = {}
+        self._acknowledged: dict[Renewal, set[int]] = {}  # the records that have given their word
+        self._until_ns: dict[int, int | None] = {}
         self._bound: dict[int, dict[int, tuple[int, int, int]]] = {}  # by record: leader -> until, term, boot
         self._released: set[tuple[int, int]] = set()
         self.elections = 0
@@ -46,7 +53,22 @@ class Ballots:
         elif holder != host.id:
             raise Violation("leader", f"term {lease.term} has two leaders: n{holder} and {host.node.label}")
         if lease.until_ns is not None and not host.lost_time and len(core.voter_ids) > 1:
-            self._check_length(host, host.clock.true(lease.until_ns))
+            if self._until_ns.get(host.id) != lease.until_ns:
+                self._until_ns[host.id] = lease.until_ns
+                self._check_length(host, host.clock.true(lease.until_ns))
+                self._check_backing(host, core, lease, host.clock.true(lease.until_ns))
+
+    def _check_backing(self, host: Host, core: Watchdog, lease: Lease, until_ns: int) -> None:
+        """P4: a majority of the voters, as a set, has acknowledged a renewal of this term and boot that reaches so far."""
+        voters = () if core.document is None else core.document.voters
+        for key in reversed(self._sent.get(host.id, ())):
+            end_ns = self._lease_ends_ns.get(key, (0, 0))[0]
+            if key[1:3] == (lease.term, lease.boot) and end_ns + ROUNDING_NS >= until_ns:
+                having = self._acknowledged.get(key, set())
+                count = sum(1 for voter in voters if voter.node_id == host.id or voter.record_id in having)
+                if count >= majority(len(voters)):
+                    return
+        raise Violation("backing", f"{host.node.label} has a lease in term {lease.term} that no majority has backed")
 
     def _check_length(self, host: Host, until_ns: int) -> None:
         """P4: no lease ends later than L * (1 - rho) after the sending of the newest renewal."""
@@ -63,6 +85,7 @@ class Ballots:
         given = self._votes.setdefault((record_id, term), candidate)
         if given != candidate:
             raise Violation("vote", f"{host.node.label} votes for n{given} and for n{candidate} in term {term}")
+        self._check_kept(host, record_id, candidate)
         for leader, (until_ns, of_term, boot) in self._bound.get(record_id, {}).items():
             if leader != candidate and until_ns > self._world.now_ns and (leader, of_term) not in self._released:
                 left_ms = (until_ns - self._world.now_ns) / NS_PER_MS
@@ -72,6 +95,16 @@ class Ballots:
                     f"may run for another {left_ms:.3f} ms",
                 )
 
+    def _check_kept(self, host: Host, record_id: int, candidate: int) -> None:
+        """P5: a vote for the very leader that has the promise ends it no more than any other vote."""
+        until_ns, term, _ = self._bound.get(record_id, {}).get(candidate, (0, 0, 0))
+        if until_ns <= self._world.now_ns or (candidate, term) in self._released or host.main is None:
+            return
+        promise = host.main.core.promise
+        kept_ns = 0 if promise is None or promise.leader != candidate else host.clock.true(promise.until_ns)
+        if kept_ns + ROUNDING_NS < until_ns:
+            raise Violation("promise", f"{host.node.label} forgets its promise to n{candidate} when it votes for it")
+
     def renews(self, host: Host, record_id: int, message: Renew) -> None:
         """The first sending of a renewal begins the lease that may follow from it; the leader is its first voter."""
         if (host.id, message.term) in self._released:
@@ -79,12 +112,14 @@ class Ballots:
         key = (host.id, message.term, message.boot, message.sequence)
         known = self._lease_ends_ns.get(key)
         if known is None:
-            lease_ns = message.lease_ms * NS_PER_MS * (1000 - RHO_PERMILLE) // 1000
-            known = self._lease_ends_ns[key] = (host.clock.true(host.clock.read() + lease_ns), message.lease_ms)
+            end_ns = host.clock.true(host.clock.read() + lease_ns(message.lease_ms))
+            known = self._lease_ends_ns[key] = (end_ns, message.lease_ms)
+            self._sent.setdefault(host.id, deque(maxlen=KEPT_OF_A_LEADER)).append(key)
             self._latest_end_ns[host.id] = max(known[0], self._latest_end_ns.get(host.id, 0))
             if len(self._lease_ends_ns) > KEPT_RENEWALS:
                 for old in list(self._lease_ends_ns)[: KEPT_RENEWALS // 2]:
                     del self._lease_ends_ns[old]
+                    self._acknowledged.pop(old, None)
         self._bind(record_id, host.id, known[0], message.term, message.boot)
 
     def acknowledges(self, host: Host, leader: int, record_id: int, message: Ack) -> None:
@@ -93,6 +128,8 @@ class Ballots:
         if known is None:
             return
         until_ns, lease_ms = known
+        key = (leader, message.term, message.boot, message.sequence)
+        self._acknowledged.setdefault(key, set()).add(record_id)
         self._bind(record_id, leader, until_ns, message.term, message.boot)
         if host.disk.record is not None and host.disk.record.promised_ms < lease_ms:
             raise Violation("durable", f"{host.node.label} promises {lease_ms} ms before that is durable")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tests.simulation.checks.law import majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
 from tests.simulation.world import World
@@ -18,7 +19,6 @@ from tests.simulation.world import World
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import Lease
-from pgvigil.watchdog.core.quorum import majority
 
 GATE_TOLERANCE_NS = 1 * NS_PER_MS  # P20: what a re-read of the clock lets pass
 

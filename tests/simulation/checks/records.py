@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.simulation.checks.law import majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
 
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.events import StartCommand
 from pgvigil.watchdog.core.messages import Ack, Renew
-from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.record import Document, Record, Stamp
 
 
