@@ -26,6 +26,7 @@ class Checkers:
         self.holders = Holders(world, hosts, max_lease_ns)
         self.ballots = Ballots(world)
         self.records = Records(hosts)
+        self.holders.latest_lease_end_ns = self.ballots.latest_end_ns
         self.on_open: Callable[[Host], None] = lambda host: None
 
     def opened(self, host: Host) -> None:

@@ -102,6 +102,15 @@ def test_two_gates_that_overlap_within_the_tolerance(bench: Bench) -> None:
     bench.pass_ms(2)
 
 
+def test_a_gate_that_outlives_its_lease(bench: Bench) -> None:
+    bench.send(bench.hosts[1], 2, renew())
+    bench.open_gate(bench.hosts[1], 985)
+    bench.pass_ms(2)
+    bench.open_gate(bench.hosts[1], 992)
+    with fires("outlives"):
+        bench.pass_ms(2)
+
+
 def test_a_paused_machine_excuses_only_what_was_left(bench: Bench) -> None:
     one, two = bench.hosts[1], bench.hosts[2]
     one.options = replace(one.options, counts_pause=True)

@@ -41,6 +41,10 @@ class Ballots:
         self._released: set[tuple[int, int]] = set()
         self.elections = 0
 
+    def latest_end_ns(self, node_id: int) -> int | None:
+        """When the last lease that this node can have by what it has sent is over, in true time."""
+        return self._latest_end_ns.get(node_id)
+
     def stepped(self, host: Host, core: Watchdog) -> None:
         """One leader per term."""
         lease = core.lease

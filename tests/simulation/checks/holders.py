@@ -20,6 +20,7 @@ from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import Lease
 
+ROUNDING_NS = 10
 GATE_TOLERANCE_NS = 1 * NS_PER_MS  # P20: what a re-read of the clock lets pass
 
 
@@ -33,9 +34,11 @@ class Holders:
         self._lease_seen: dict[int, tuple[Lease | None, int | None]] = {}
         self._lease_end_ns: dict[int, int] = {}
         self._lives: dict[int, int] = {}
+        self._voters: dict[int, int] = {}
         self._excused_until_ns: dict[int, int] = {}
         self._own_term: dict[int, tuple[int, int]] = {}
         self.excused_overlaps = 0
+        self.latest_lease_end_ns: Callable[[int], int | None] = lambda node_id: None
 
     # --- gates ------------------------------------------------------------------------------------
 
@@ -44,7 +47,19 @@ class Holders:
         for other in self._hosts:
             if other is not host and other.kernel.gate_open():
                 self._world.after(GATE_TOLERANCE_NS, self._still_open(host, other))
+        self._world.after(GATE_TOLERANCE_NS, lambda: self._check_outlives(host))
         self._check_minority(host)
+
+    def _check_outlives(self, host: Host) -> None:
+        """P20: soon after it was armed, a gate that is open does not outlive the last lease that its host may have."""
+        latest_ns = self.latest_lease_end_ns(host.id)
+        lone = self._voters.get(host.id) == 1  # it needs nobody, so its renewals back nothing
+        if latest_ns is None or lone or host.lost_time or self.excused(host) or not host.kernel.gate_open():
+            return
+        late_ns = host.kernel.gate_until_ns - latest_ns
+        if late_ns > GATE_TOLERANCE_NS + ROUNDING_NS:
+            late_ms = late_ns / NS_PER_MS
+            raise Violation("outlives", f"the gate of {host.node.label} stays open {late_ms:.3f} ms after its lease")
 
     def _still_open(self, one: Host, other: Host) -> Callable[[], None]:
         def look() -> None:
@@ -80,6 +95,7 @@ class Holders:
     def stepped(self, host: Host, core: Watchdog) -> None:
         """A core has taken a step: has its lease changed, has it raised its term?"""
         lease = core.lease
+        self._voters[host.id] = len(core.voter_ids)
         until_ns = None if lease is None else lease.until_ns
         if self._lease_seen.get(host.id) != (lease, until_ns) or self._lives.get(host.id) != host.starts:
             self._lives[host.id] = host.starts
