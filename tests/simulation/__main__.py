@@ -1,9 +1,9 @@
 """Command line of the simulator: one seed, many seeds, hours, minutes, or the mutants.
 
-    python -m tests.simulation --seed 7 [--profile gate] [--shrink]
-    python -m tests.simulation --hours 500 --jobs 2
-    python -m tests.simulation --minutes 60 --first 1000000
-    python -m tests.simulation --mutants
+python -m tests.simulation --seed 7 [--profile gate] [--shrink]
+python -m tests.simulation --hours 500 --jobs 2
+python -m tests.simulation --minutes 60 --first 1000000
+python -m tests.simulation --mutants
 """
 
 from __future__ import annotations

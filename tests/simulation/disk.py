@@ -114,5 +114,3 @@ class SimWriter:
     def on_told(self, ticket: int) -> None:
         """Tell the process."""
         self._news.put(ticket)
-
-

@@ -36,6 +36,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "witnesses": {"isolate": 8, "split": 6, "cut": 4, "kill": 6, "switch": 4, "trap": 6, "crash": 3, "reload": 1},
     "commands": {"trap": 12, "kill": 6, "stop": 4, "stall": 4, "switch": 6, "isolate": 4, "pgpool": 2, "cut": 2},
     "amnesia": {"lose": 6, "kill": 4, "isolate": 5, "split": 3, "switch": 4, "trap": 4, "remove": 3, "add": 4},
+    "deaf": {"deafen": 12, "kill": 12, "trap": 5, "switch": 2, "crash": 2, "stop": 1},
     "links": {"cut": 12, "isolate": 5, "split": 5, "flap": 4, "lossy": 2},
 }  # fmt: skip
 AIMED = {
@@ -43,6 +44,7 @@ AIMED = {
     "restart": ("send Ack", "send Renew", "persist", "keep"),
     "handover": ("send Release", "persist", "close", "drop", "send Renew"),
     "membership": ("persist", "send Renew", "send Ack", "command"),
+    "deaf": ("send Renew", "keep", "send Vote"),
     "resume": ("send Renew", "hold", "keep", "send Ack", "armed"),
     "witnesses": ("persist", "send Renew", "send Vote", "send Ack"),
     "commands": ("command", "command", "persist", "send Renew", "stepped"),

@@ -31,7 +31,7 @@ class HelperSurroundings(Protocol):
     @property
     def main_frozen(self) -> bool: ...
     def beat(self, beat: frames.Beat) -> None: ...
-    def report(self, verdicts: frames.Verdicts) -> bool: ...
+    def report(self, verdicts: frames.Verdicts, repeated: bool) -> bool: ...
 
 
 class Helper:
@@ -137,10 +137,10 @@ class Helper:
         if not self.around.listening:
             self._reporter.due_ns = now_ns + self._repeat_ns  # a starting watchdog main asks; retries only cost here
             return
-        peers = self._said
-        if peers is None or self._repeat_ns == REPEAT_NS:
-            peers = self._said = self._judge.verdicts(now_ns)
-        verdicts = frames.Verdicts(now_ns, self.around.pgpool, now_ns, "the simulator says so", peers, ())
-        self._reporter.sent(self.around.report(verdicts), now_ns)
+        repeated = self._said is not None and self._repeat_ns > REPEAT_NS
+        if self._said is None or not repeated:
+            self._said = self._judge.verdicts(now_ns)
+        verdicts = frames.Verdicts(now_ns, self.around.pgpool, now_ns, "the simulator says so", self._said, ())
+        self._reporter.sent(self.around.report(verdicts, repeated), now_ns)
         if self._repeat_ns > REPEAT_NS and now_ns - self._started_at_ns > EAGER_FOR_NS:
             self._reporter.due_ns = now_ns + self._repeat_ns

@@ -30,7 +30,7 @@ from pgvigil.watchdog.core.record import Record, blank_record
 from pgvigil.watchdog.process import HOUSEKEEPING_NS
 from pgvigil.watchdog.transport.envelope import seal
 
-RESTART_NS = 20 * NS_PER_MS
+LAZY_NS = 10_000 * NS_PER_MS  # with long leases, housekeeping only notices that lifecheck has fallen silent
 
 
 class Watcher(Protocol):
@@ -89,7 +89,7 @@ class Host:
         options = self.options
         self.main = Main(
             self.world, self.clock, self.kernel, self.disk, self.settings, record, self, self._draw, self.fence,
-            options.windows, HOUSEKEEPING_NS if options.lease_ms <= 5000 else options.repeat_ms * NS_PER_MS,
+            options.windows, HOUSEKEEPING_NS if options.lease_ms <= 5000 else LAZY_NS,
             self._slow_ns(),
         )  # fmt: skip
         self.main.vip.stuck = self.stuck
@@ -249,9 +249,11 @@ class Host:
         for peer in self.peers.values():
             self.network.beat(self.id, peer.id, _tell(peer, self.id, beat))
 
-    def report(self, verdicts: frames.Verdicts) -> bool:
+    def report(self, verdicts: frames.Verdicts, repeated: bool) -> bool:
         """Verdicts for watchdog main; False if it is away."""
-        return self.main is not None and self.main.reports.put(verdicts)
+        if self.main is None:
+            return False
+        return (repeated and self.main.heard_again(verdicts)) or self.main.reports.put(verdicts)
 
 
 def _drop(target: Host, parcel: Parcel) -> Callable[[], None]:

@@ -46,6 +46,7 @@ class Injector:
             "trap": self._trap,
             "cut": self._cut,
             "isolate": self._isolate,
+            "deafen": self._deafen,
             "split": self._split,
             "flap": self._flap,
             "lossy": self._lossy,
@@ -249,6 +250,11 @@ class Injector:
         links = [link for node in others for link in self._ways(host.id, node, fault.number >> 4)]
         self._cut_links(links, fault)
         return f"isolated {('out', 'in', 'both ways')[(fault.number >> 4) % 3]} for {fault.span_ns / 1e6:.1f} ms"
+
+    def _deafen(self, host: Host, fault: Fault) -> str | None:
+        """It is heard by all and hears nobody."""
+        self._cut_links([(node, host.id) for node in self._hosts if node != host.id], replace(fault, number=0))
+        return f"hears nobody for {fault.span_ns / 1e6:.1f} ms"
 
     def _split(self, host: Host, fault: Fault) -> str | None:
         inside = {node for node in self._hosts if fault.number >> node & 1} | {host.id}

@@ -15,7 +15,6 @@ from tests.simulation.world import World
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.vip.gate import Gate
 
-
 Later = Callable[[int, Callable[[], None]], None]
 
 

@@ -107,7 +107,16 @@ MUTANTS = (
     _m(
         "elected without ever a lease, never steps down", "P6", "leading",
         ("elif self.state is State.ELECTED and self.now_ns >= lease.since_ns + self.lease_ns:", "elif False:"),
-        profile="links", limit=60,
+        profile="deaf",
+        harmless="its first renewal, repeated, prolongs no promise (the other half of P6), so it blocks nobody for "
+        "more than one L; the next mutant breaks both halves",
+    ),
+    _m(
+        "elected without a lease, renews for ever", "P6", "leading",
+        ("elif self.state is State.ELECTED and self.now_ns >= lease.since_ns + self.lease_ns:", "elif False:"),
+        ("            self._send_renewal(lease, lease.renew(",
+         "            lease.backed = True\n            self._send_renewal(lease, lease.renew("),
+        profile="deaf", limit=60,
     ),
     _m(
         "renewal of a higher term leaves the gate open", "P7", "following",

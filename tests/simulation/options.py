@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
 
-SIZES = (1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7, 9)
-LEASES_MS = (300, 1000, 1000, 1000, 5000, 20_000, 60_000, 60_000)
+SIZES = (1, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 9)
+LEASES_MS = (300, 1000, 1000, 5000, 20_000, 60_000, 60_000, 60_000)
 WITHIN_PPM = 4900  # two such clocks differ by less than 1 %
 PROFILES = (
     "mixed",
@@ -29,6 +29,7 @@ PROFILES = (
     "links",
     "quiet",
     "resume",
+    "deaf",
     "witnesses",
     "commands",
     "amnesia",
@@ -124,7 +125,7 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
         renew_ms=renew_ms,
         interval_ms=interval_ms,
         deadtime_ms=min(120_000, max(3 * interval_ms, lease_ms * source.choice((1, 1, 2)), 100)),
-        repeat_ms=1400 if lease_ms <= 5000 else 2500,
+        repeat_ms=1400 if lease_ms <= 5000 else 2900,
         rates_ppm=_rates(source, size),
         counts_pause=source.random() < 0.7,
         delay_us=(100, source.choice((500, 2000, renew_ms * 1000 // 16))),
@@ -145,6 +146,8 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
     )
     if options.profile == "quiet":
         options = replace(options, mean_leases=30.0, storm_leases=600)
+    if options.profile == "deaf":
+        options = replace(options, heal_all=False)
     if options.profile == "witnesses":
         options = _with_witnesses(options, 3 if size <= 4 else 5)
     return _brief(options) if brief else options

@@ -166,7 +166,8 @@ class Run:
 
     def _heard(self, one: int, other: int, chosen: set[int]) -> bool:
         """Half of the nodes outside still reach the majority, and hear nothing (P6, protocol section 9)."""
-        return one not in chosen and other in chosen and (one + self.options.seed) % 2 == 0
+        speaks = self.options.profile == "deaf" or (one + self.options.seed) % 2 == 0
+        return speaks and one not in chosen and other in chosen
 
     def _heal_host(self, host: Host) -> None:
         host.disk.stalled_until_ns = 0
@@ -193,6 +194,8 @@ class Run:
         ]
         order = list(self.hosts)
         self._source.shuffle(order)
+        if self.options.profile == "deaf":
+            order.sort(key=self._leads)  # who believes to lead stays outside if it can
         young = not documents or any(document.stamp.term == 0 for document in documents)
         if self.options.heal_all or young or len(documents) < len(self.hosts):
             return set(order) if self._enough(set(order), documents) else None
@@ -200,6 +203,10 @@ class Run:
             if self._enough(set(order[:count]), documents):
                 return set(order[:count])
         return None
+
+    def _leads(self, node: int) -> bool:
+        main = self.hosts[node].main
+        return main is not None and main.core.leading
 
     def _enough(self, chosen: set[int], documents: list[Document]) -> bool:
         for document in documents:

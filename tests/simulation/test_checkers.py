@@ -49,6 +49,13 @@ class Bench:
 
     def send(self, host: Host, to: int, message: messages.Message) -> None:
         """A message leaves, whatever the core thinks of it."""
+        assert host.main is not None
+        if isinstance(message, Renew):
+            core = host.main.core
+            core.lease = core.lease or Lease(host.id, message.term, message.boot, 0)
+            core.now_ns, core.effects = host.clock.read(), [events.Send(to, message)]
+            self.checks.ballots.stepped(host, core)
+            core.effects = []
         self.checks.ballots.sends(host, host.id, to, message)
         self.checks.records.sends(host, message)
 

@@ -150,6 +150,12 @@ class Main:
             if self.beliefs.take(frame, now_ns):
                 self.tell_views(now_ns)
 
+    def heard_again(self, frame: frames.Verdicts) -> bool:
+        """Words that only keep beliefs fresh change nothing else, so the process is not woken for them."""
+        now_ns = self.clock.read()
+        fresh = now_ns < self.beliefs.stale_at_ns() and not self.process.frozen
+        return fresh and self.beliefs.take(frame, now_ns)
+
     def _take_orders(self) -> None:
         while (event := self.orders.take()) is not None:
             self.dispatch(event)

@@ -16,6 +16,7 @@ from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.engine import Watchdog
+from pgvigil.watchdog.core.events import Send
 from pgvigil.watchdog.core.lease import Lease
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
 
@@ -46,24 +47,28 @@ class Ballots:
         return self._latest_end_ns.get(node_id)
 
     def stepped(self, host: Host, core: Watchdog) -> None:
-        """One leader per term."""
+        """One leader per term; leases that are backed, and no longer than they may be."""
         lease = core.lease
         if lease is None:
             return
+        for effect in core.effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Renew):
+                self._begin(host, core, effect.message)
         holder = self._leader_of.get(lease.term)
         if holder is None:
             self._leader_of[lease.term] = host.id
             self.elections += 1
         elif holder != host.id:
             raise Violation("leader", f"term {lease.term} has two leaders: n{holder} and {host.node.label}")
-        if lease.until_ns is not None and not host.lost_time and len(core.voter_ids) > 1:
-            if self._until_ns.get(host.id) != lease.until_ns:
-                self._until_ns[host.id] = lease.until_ns
-                self._check_length(host, host.clock.true(lease.until_ns))
-                self._check_backing(host, core, lease, host.clock.true(lease.until_ns))
+        if lease.until_ns is None or lease.until_ns == self._until_ns.get(host.id):
+            return
+        self._until_ns[host.id] = lease.until_ns
+        if not host.lost_time and len(core.voter_ids) > 1:
+            self._check_length(host, host.clock.true(lease.until_ns))
+            self._check_backing(host, core, lease, host.clock.true(lease.until_ns))
 
     def _check_backing(self, host: Host, core: Watchdog, lease: Lease, until_ns: int) -> None:
-        """P4: a majority of the voters, as a set, has acknowledged a renewal of this term and boot that reaches so far."""
+        """P4: a majority of the voters, as a set, has acknowledged a renewal of this term and boot of that length."""
         voters = () if core.document is None else core.document.voters
         for key in reversed(self._sent.get(host.id, ())):
             end_ns = self._lease_ends_ns.get(key, (0, 0))[0]
@@ -109,22 +114,31 @@ class Ballots:
         if kept_ns + ROUNDING_NS < until_ns:
             raise Violation("promise", f"{host.node.label} forgets its promise to n{candidate} when it votes for it")
 
+    def _begin(self, host: Host, core: Watchdog, message: Renew) -> None:
+        """A core has decided on a renewal: from this instant counts the lease that may follow from it.
+
+        The message may leave later, when the disk has written or the process goes on. A repeated renewal counts from
+        its first time.
+        """
+        key = (host.id, message.term, message.boot, message.sequence)
+        if key in self._lease_ends_ns:
+            return
+        end_ns = host.clock.true(core.now_ns + lease_ns(message.lease_ms))
+        self._lease_ends_ns[key] = (end_ns, message.lease_ms)
+        self._sent.setdefault(host.id, deque(maxlen=KEPT_OF_A_LEADER)).append(key)
+        self._latest_end_ns[host.id] = max(end_ns, self._latest_end_ns.get(host.id, 0))
+        if len(self._lease_ends_ns) > KEPT_RENEWALS:
+            for old in list(self._lease_ends_ns)[: KEPT_RENEWALS // 2]:
+                del self._lease_ends_ns[old]
+                self._acknowledged.pop(old, None)
+
     def renews(self, host: Host, record_id: int, message: Renew) -> None:
-        """The first sending of a renewal begins the lease that may follow from it; the leader is its first voter."""
+        """A renewal leaves; the leader is its own first voter."""
         if (host.id, message.term) in self._released:
             raise Violation("release", f"{host.node.label} renews term {message.term}, which it has released")
-        key = (host.id, message.term, message.boot, message.sequence)
-        known = self._lease_ends_ns.get(key)
-        if known is None:
-            end_ns = host.clock.true(host.clock.read() + lease_ns(message.lease_ms))
-            known = self._lease_ends_ns[key] = (end_ns, message.lease_ms)
-            self._sent.setdefault(host.id, deque(maxlen=KEPT_OF_A_LEADER)).append(key)
-            self._latest_end_ns[host.id] = max(known[0], self._latest_end_ns.get(host.id, 0))
-            if len(self._lease_ends_ns) > KEPT_RENEWALS:
-                for old in list(self._lease_ends_ns)[: KEPT_RENEWALS // 2]:
-                    del self._lease_ends_ns[old]
-                    self._acknowledged.pop(old, None)
-        self._bind(record_id, host.id, known[0], message.term, message.boot)
+        known = self._lease_ends_ns.get((host.id, message.term, message.boot, message.sequence))
+        if known is not None:
+            self._bind(record_id, host.id, known[0], message.term, message.boot)
 
     def acknowledges(self, host: Host, leader: int, record_id: int, message: Ack) -> None:
         """A voter has given its word: it must outlive the lease that it may back, and its length be on the disk."""

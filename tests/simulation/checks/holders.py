@@ -85,7 +85,7 @@ class Holders:
 
     def _overlap(self, checker: str, one: Host, other: Host, text: str) -> None:
         now_ns = self._world.now_ns
-        if any(self._excused_until_ns.get(host.id, 0) >= now_ns for host in (one, other)):
+        if any(self._excused_until_ns.get(host.id, -1) >= now_ns for host in (one, other)):
             self.excused_overlaps += 1
             return
         raise Violation(checker, f"{text}: {other.node.label} and {one.node.label}")
@@ -119,7 +119,7 @@ class Holders:
 
     def excused(self, host: Host) -> bool:
         """Whether the stated limit of a paused machine covers this machine now."""
-        return self._excused_until_ns.get(host.id, 0) >= self._world.now_ns
+        return self._excused_until_ns.get(host.id, -1) >= self._world.now_ns
 
     # --- minorities -------------------------------------------------------------------------------
 
