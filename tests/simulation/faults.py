@@ -15,7 +15,7 @@ ACTIONS = (
     "persist", "send Renew", "send Ack", "send PreVote", "send Vote", "send Granted", "send Refused", "send Release",
     "send Hello", "send Found", "hold", "arm", "armed", "close", "drop", "keep", "command", "stepped", "",
 )  # fmt: skip
-ENDS = ("kill", "kill", "crash", "stop", "pause")
+ENDS: tuple[str, ...] = ("kill", "kill", "crash", "stop", "pause")
 
 # kind -> weight, by profile; "mixed" stands for what is not named elsewhere.
 MIXED = {
@@ -74,7 +74,8 @@ def schedule(options: Options) -> tuple[Fault, ...]:
     source = random.Random(f"{options.seed} faults")
     weights = WEIGHTS[options.profile]
     kinds, shares = list(weights), list(weights.values())
-    at_ns, faults = 0, []
+    at_ns = 0
+    faults: list[Fault] = []
     while True:
         at_ns += int(source.expovariate(1 / options.mean_leases) * options.lease_ns)
         if at_ns >= options.storm_ns:
