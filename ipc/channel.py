@@ -62,16 +62,16 @@ class ZmqPoller:
             sockets.pop(fd, None)
 
     def poll(self, timeout_ms: int) -> list[object]:
-        readable = {fd: socket for fd, socket in self._doubtful().items() if _readable(socket)}
+        news = {fd: socket for fd, socket in self._doubtful().items() if readable(socket)}
         descriptors: list[object] = []
-        for fd, _ in self._epoll.poll(0 if readable else timeout_ms / 1000):
+        for fd, _ in self._epoll.poll(0 if news else timeout_ms / 1000):
             socket = self._sockets.get(fd)
             if socket is None:
                 descriptors.append(fd)
-            elif fd not in readable and _readable(socket):
-                readable[fd] = socket
-        self._used = readable
-        return [*readable.values(), *descriptors]
+            elif fd not in news and readable(socket):
+                news[fd] = socket
+        self._used = news
+        return [*news.values(), *descriptors]
 
     def _doubtful(self) -> dict[int, zmq.Socket[bytes]]:
         """The sockets that may hold something although their descriptor is silent."""
@@ -89,7 +89,8 @@ class ZmqPoller:
         return fd
 
 
-def _readable(socket: zmq.Socket[bytes]) -> bool:
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there; costs half of being refused one."""
     events = socket.getsockopt(_EVENTS)
     assert isinstance(events, int)
     return bool(events & _POLLIN)
@@ -208,7 +209,7 @@ class Inbox:
             received = self._decode(parts)
             if received is not None:
                 yield received
-            if not _readable(self.socket):  # costs half of being refused another message
+            if not readable(self.socket):
                 return
 
     def _decode(self, parts: list[bytes]) -> frames.Received | None:

@@ -198,6 +198,8 @@ class Listener:
             except zmq.Again:
                 return
             self._on_part(part)
+            if opened.closed or not channel.readable(opened.socket):
+                return
 
     def _on_event(self, event: int, value: int) -> None:
         """libzmq tells the caller's descriptor first, then the failure without a name, then the descriptor again.

@@ -69,7 +69,7 @@ class VipHolder:
         self._on_down: list[Callable[[], None]] = []
         self._failed_at_ns = 0
         self._failure = ""
-        self._check_due_ns = 0
+        self._slow_check = SlowCheck(self)
         self._told: object = None
         self._reconciling = False
 
@@ -84,7 +84,6 @@ class VipHolder:
         """Sockets and tables, before the loop. What is not permitted becomes a reason in `status`."""
         if not self._addresses:
             return
-        self._check_due_ns = boottime_ns() + CHECK_NS
         self._release_leftovers()
         self._keeper.load()
         try:
@@ -94,6 +93,7 @@ class VipHolder:
         self._events = AddressEvents(self._netlink.port)
         self._loop.watch(self._events.fd, self._addresses_changed)
         self._loop.join(self)
+        self._loop.join(self._slow_check)
         self._look()
         if self._announcer is not None and self._link is not None and self._link.announces:
             try:
@@ -173,6 +173,7 @@ class VipHolder:
             self._announcer.close()
         if self._events is not None:
             self._loop.leave(self)
+            self._loop.leave(self._slow_check)
             self._loop.unwatch(self._events.fd)
             self._events.close()
         self._netlink.close()
@@ -435,10 +436,10 @@ class VipHolder:
         """The next instant at which something is due."""
         if self._told != self._key():
             return 1
-        due = [self._check_due_ns, self._probe_due_ns, self._announcer.wake() if self._announcer is not None else None]
+        due = [self._probe_due_ns, self._announcer.wake() if self._announcer is not None else None]
         if self._wanted is Wanted.UP and self._lease_end_ns and self._keeper.until_ns:
             due.append(self._lease_end_ns)
-        return min(at_ns for at_ns in due if at_ns is not None)
+        return min((at_ns for at_ns in due if at_ns is not None), default=None)
 
     def tick(self, now_ns: int) -> None:
         """Do what is due; tell of changes last."""
@@ -449,15 +450,13 @@ class VipHolder:
         announce_ns = self._announcer.wake() if self._announcer is not None else None
         if announce_ns is not None and announce_ns <= now_ns:
             self._send_announcement()
-        if self._check_due_ns <= now_ns:
-            self._check_due_ns = now_ns + CHECK_NS
-            self._slow_check(now_ns)
         key = self._key()
         if key != self._told:
             self._told = key
             self._on_change()
 
-    def _slow_check(self, now_ns: int) -> None:
+    def check(self, now_ns: int) -> None:
+        """The slow look at everything: whatever event was lost or action failed heals here."""
         if self._failure and self._wanted is not Wanted.UP and now_ns - self._failed_at_ns > FAILURE_COUNTS_NS:
             self._failure = ""  # it may be electable again; the next attempt tells
         self._keeper.check()
@@ -494,3 +493,20 @@ class VipHolder:
 
     def _names(self) -> str:
         return ", ".join(str(vip) for vip in self._settings.addresses)
+
+
+class SlowCheck:
+    """The participant that has the holder look at everything; it is in no hurry."""
+
+    slack_ns = CHECK_NS // 4
+
+    def __init__(self, holder: VipHolder) -> None:
+        self._holder = holder
+        self._due_ns = boottime_ns() + CHECK_NS
+
+    def wake(self) -> int | None:
+        return self._due_ns
+
+    def tick(self, now_ns: int) -> None:
+        self._due_ns = now_ns + CHECK_NS
+        self._holder.check(now_ns)

@@ -158,14 +158,31 @@ def element(key: bytes, timeout_ms: int | None) -> bytes:
     return nested(1, nested(1, attribute(1, key)) + life)
 
 
+BEGIN = message(BATCH_BEGIN, NLM_F_REQUEST, 0, generic(0, SUBSYSTEM))
+END = message(BATCH_END, NLM_F_REQUEST, 0, generic(0, SUBSYSTEM))
+
+
 class Batch:
     """Collects changes; `NfTables.commit` applies all or none."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[int, int, bytes]] = []
+        self._all_but_last = b""
 
     def _add(self, kind: int, flags: int, family: int, body: bytes) -> None:
         self.changes.append((SUBSYSTEM << 8 | kind, flags, generic(family) + body))
+        self._all_but_last = b""
+
+    def encode(self, sequence: int) -> bytes:
+        """The transaction; its last change is the one that is acknowledged, under this sequence number.
+
+        The others need none of their own: an error counts whichever of them it is about.
+        """
+        if not self._all_but_last:
+            changes = [message(kind, NLM_F_REQUEST | flags, 0, body) for kind, flags, body in self.changes[:-1]]
+            self._all_but_last = b"".join([BEGIN, *changes])
+        kind, flags, body = self.changes[-1]
+        return self._all_but_last + message(kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, body) + END
 
     def replace_table(self, table: Table) -> None:
         """The table anew, whatever was there before (adding first makes the deletion always valid)."""
@@ -247,17 +264,11 @@ class NfTables:
 
     def commit(self, batch: Batch, what: str) -> None:
         """Apply a batch; every error of it is a `KernelRefusal`, and so is a missing acknowledgement."""
-        begin = message(BATCH_BEGIN, NLM_F_REQUEST, self._netlink.next_sequence(), generic(0, SUBSYSTEM))
-        parts = [begin]
-        for number, (kind, flags, body) in enumerate(batch.changes, start=1):
-            acknowledge = NLM_F_ACK if number == len(batch.changes) else 0
-            parts.append(message(kind, NLM_F_REQUEST | flags | acknowledge, self._netlink.next_sequence(), body))
-        last = self._netlink.next_sequence()
-        parts.append(message(BATCH_END, NLM_F_REQUEST, last, generic(0, SUBSYSTEM)))
+        sequence = self._netlink.next_sequence()
         for _ in self._netlink.available():
             pass  # what an earlier, failed batch may have left
-        self._netlink.send(b"".join(parts), what)
-        self._collect(last - 1, what)
+        self._netlink.send(batch.encode(sequence), what)
+        self._collect(sequence, what)
 
     def _collect(self, acknowledged: int, what: str) -> None:
         """The kernel has queued all its replies before `send` returned."""
