@@ -13,6 +13,7 @@ from tests.simulation.network import Network
 from tests.simulation.options import Options
 from tests.simulation.process import Process
 from tests.simulation.story import Story
+from tests.simulation.watchdog import Main
 from tests.simulation.world import World
 
 from pgvigil.ipc.frames import Health, StopMode
@@ -338,13 +339,23 @@ class Injector:
         return self._order(host, wish, f"an operator wants another leader: {to or 'any'}")
 
     def _leave(self, host: Host, fault: Fault) -> str | None:
-        self._world.after(fault.span_ns + self._options.lease_ns, lambda: self._come_back(host))
+        if host.main is not None:
+            self._later(fault, self._come_back(host, host.main))
         mode = StopMode(fault.detail)
         return self._order(host, events.Stop(mode), f"an operator stops it, {mode.value}")
 
-    def _come_back(self, host: Host) -> None:
-        if not self._peace:
-            host.start_main()
+    def _come_back(self, host: Host, leaving: Main) -> Callable[[], None]:
+        """Started again as soon as it has ended, as a supervisor does on a reload."""
+
+        def look() -> None:
+            if self._peace:
+                return
+            if host.main is leaving:
+                self._world.after(self._options.lease_ns // 20, look)
+            else:
+                host.start_main()
+
+        return look
 
     def _reload(self, host: Host, fault: Fault) -> str | None:
         percent = LEASE_FACTORS[fault.number % 3]

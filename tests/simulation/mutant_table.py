@@ -212,7 +212,7 @@ MUTANTS = (
     _m(
         "every stop is a clean one", "P14", "leading",
         ("clean_stop=free and self.now_ns >= self.restart_wait_until_ns", "clean_stop=True"),
-        profile="handover",
+        profile="restart", limit=60,
     ),
     _m(
         "clean flag survives the start", "P14", "pgvigil.watchdog.process",
