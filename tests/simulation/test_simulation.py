@@ -22,7 +22,7 @@ from tests.simulation.summary import Summary
 MARKED = {"2", "P2", "P3", "P4", "P5", "P6", "P8", "P11", "P12", "P14", "P15", "P16", "P17", "P18", "P20"}
 
 
-@pytest.mark.parametrize("first", range(1, 33, 4))
+@pytest.mark.parametrize("first", range(1, 17, 4))
 def test_no_seed_breaks_a_promise(first: int) -> None:
     """Four brief seeds each."""
     for seed in range(first, first + 4):
