@@ -29,7 +29,7 @@ MUTANTS = (
             "self.core.step(self.clock.read(), ",
             "self.core.step(max(self.core.now_ns, getattr(self, 'batch_ns', 0) or self.clock.read()), ",
         ),
-        profile="restart",
+        profile="restart", limit=60,
     ),
     _m(
         "term not durable before the acknowledgement", "P2", "following",
