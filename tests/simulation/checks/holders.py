@@ -47,8 +47,13 @@ class Holders:
         for other in self._hosts:
             if other is not host and other.kernel.gate_open():
                 self._world.after(GATE_TOLERANCE_NS, self._still_open(host, other))
-        self._world.after(GATE_TOLERANCE_NS, lambda: self._check_outlives(host))
-        self._check_minority(host)
+        self._world.after(GATE_TOLERANCE_NS, lambda: self._look_again(host))
+
+    def _look_again(self, host: Host) -> None:
+        """After the second reading of the clock (P20): is the gate open, and may it be for so long?"""
+        if host.kernel.gate_open():
+            self._check_outlives(host)
+            self._check_minority(host)
 
     def _check_outlives(self, host: Host) -> None:
         """P20: soon after it was armed, a gate that is open does not outlive the last lease that its host may have."""
