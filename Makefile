@@ -10,9 +10,15 @@ SECONDS ?= 60
 TARGET ?=
 CASES  ?=
 JSON   ?=
+HOURS  ?= 500
+MINUTES ?= 60
+SEED   ?=
+PROFILE ?=
+BRIEF  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood exhaustive matrix wheel clean
+.PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood \
+        exhaustive matrix simulate mutants soak wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +36,8 @@ test: packages setup  ## everything: style, types, unit, live and lab tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not live and not lab"
 	@$(MAKE) --no-print-directory exhaustive
+	$(BIN)/python -m tests.simulation --hours 500
+	$(BIN)/python -m tests.simulation --mutants
 	$(BIN)/pytest -m live
 	$(BIN)/pytest -m lab
 
@@ -44,6 +52,15 @@ live: setup      ## tests with real processes on loopback
 
 lab: packages setup  ## tests in network namespaces with real pgpool-II and PostgreSQL (root)
 	$(BIN)/pytest -m lab
+
+simulate: setup  ## simulated clusters for HOURS cluster-hours; SEED=n repeats one run and tells its story
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --profile "$(PROFILE)" $(if $(BRIEF),--brief,) --shrink,--hours $(HOURS))
+
+mutants: setup   ## break the rules one by one; each must be caught by a checker of the simulator
+	$(BIN)/python -m tests.simulation --mutants
+
+soak: setup      ## simulated clusters with growing seeds for MINUTES
+	$(BIN)/python -m tests.simulation --minutes $(MINUTES)
 
 check: setup     ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

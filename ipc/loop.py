@@ -53,6 +53,16 @@ class Poller(Protocol):
     def poll(self, timeout_ms: int) -> list[object]: ...
 
 
+class Alarm(Protocol):
+    """What the loop needs of a timer: readable at `fd` once the instant it is armed for has passed."""
+
+    @property
+    def fd(self) -> int: ...
+    def arm(self, at_ns: int | None) -> None: ...
+    def expired(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class EpollPoller:
     """Descriptors only; for processes that own no ZeroMQ context."""
 
@@ -99,15 +109,23 @@ class Timer:
         """The next `arm` sets it anew, which also takes the expiry from the descriptor (timerfd_create(2))."""
         self._armed_for = EXPIRED
 
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
 
 class Loop:
     """Runs callbacks and participants until `stop`."""
 
-    def __init__(self, poller: Poller | None = None) -> None:
+    def __init__(
+        self, poller: Poller | None = None, timer: Alarm | None = None, clock: Callable[[], int] = boottime_ns
+    ) -> None:
+        """The simulator brings a poller, a timer and a clock of its own; what happens in a round stays the same."""
         self._poller: Poller = poller if poller is not None else EpollPoller()
+        self._clock = clock
         self._callbacks: dict[object, Callable[[], None]] = {}
         self._participants: list[Participant] = []
-        self._timer = Timer()
+        self._timer: Alarm = timer if timer is not None else Timer()
         self._stopping = False
         self._signal_reader = -1
         self._signal_writer = -1
@@ -171,7 +189,7 @@ class Loop:
         """One round. `nearest_ns` and the answer: the nearest deadline, if nothing happened since all were asked."""
         if nearest_ns is None:
             nearest_ns = min((at for item in self._participants if (at := item.wake()) is not None), default=NEVER)
-        self._timer.arm(min(boottime_ns() + limit_ns, nearest_ns))
+        self._timer.arm(min(self._clock() + limit_ns, nearest_ns))
         for source in self._poller.poll((limit_ns // 1_000_000) + 1):
             callback = self._callbacks.get(source)
             if callback is not None:
@@ -181,7 +199,7 @@ class Loop:
     def _tick_all(self) -> int | None:
         nearest_ns, ticked = NEVER, False
         for participant in tuple(self._participants):
-            now_ns = boottime_ns()
+            now_ns = self._clock()
             at_ns = participant.wake()
             if at_ns is None:
                 continue
@@ -198,7 +216,7 @@ class Loop:
             os.close(self._signal_reader)
             os.close(self._signal_writer)
             self._signal_reader = self._signal_writer = -1
-        os.close(self._timer.fd)
+        self._timer.close()
         if isinstance(self._poller, EpollPoller):
             self._poller.close()
 

@@ -63,9 +63,18 @@ class Judge:
             for one in event.beats:
                 if self._heartbeats.heard(one.node_id, one.path, one.received_at_ns, one.beat, now_ns):
                     news = self._says_something_new(one.node_id) or news
-        changed = tuple(verdict for node_id in self._node_ids if (verdict := self._reconsider(node_id, now_ns)))
+        touched = self._touched(now_ns, event)
+        changed = tuple(verdict for node_id in touched if (verdict := self._reconsider(node_id, now_ns)))
         self._wake_ns = self._next_wake()
         return Outcome(changed, news or bool(changed))
+
+    def _touched(self, now_ns: int, event: Event | None) -> tuple[int, ...]:
+        """Whose verdict can have changed: before `wake` time changes none, and a heartbeat only its sender's."""
+        if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
+            return self._node_ids
+        if event is None:
+            return ()
+        return tuple(dict.fromkeys(one.node_id for one in event.beats if one.node_id in self._health))
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""

@@ -92,6 +92,8 @@ class Leading(Standing):
 
     def _send_renewal(self, lease: Lease, renewal: Renewal) -> None:
         """P1, P3: sent to every node; the leader promises itself from the instant of sending."""
+        if renewal.lease_ms > self.record.promised_ms:
+            self.persist(promised_ms=renewal.lease_ms)  # P19: a newer document of another leader may have a larger L
         until_ns = renewal.sent_at_ns + renewal.lease_ms * NS_PER_MS
         if self.promise is not None and self.promise.leader == self.me:
             until_ns = max(until_ns, self.promise.until_ns)  # a smaller L shortens no promise

@@ -137,10 +137,14 @@ class Gate:
 
     def arm(self, lease_end_ns: int) -> bool:
         """Open until `lease_end_ns` (P20); False if nothing was left of the lease and the gate is closed."""
-        if self._held(lease_end_ns, lambda timeout_ms: self._write(self._opening(self._addresses, timeout_ms))):
+        if self._held(lease_end_ns, self._open):
             return True
         self.close()
         return False
+
+    def _open(self, timeout_ms: int) -> None:
+        """Tell the kernel: one netlink batch."""
+        self._write(self._opening(self._addresses, timeout_ms))
 
     def _held(self, lease_end_ns: int, write: Callable[[int], None]) -> bool:
         """P20: the time-out comes from the clock directly before the write, and the clock is read again after it.

@@ -720,6 +720,11 @@ MUTANTS = (
         "document=document.stamped(stamp)",
     ),
     _m(
+        "p19_a_larger_l_of_another_leaders_document_is_durable_before_a_renewal_of_it",
+        "leading",
+        "self.persist(promised_ms=renewal.lease_ms)",
+    ),
+    _m(
         "p21_a_command_is_told_the_end_of_the_lease",
         "commanding",
         "StartCommand(intent, self.lease.until_ns)",

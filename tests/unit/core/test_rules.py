@@ -44,7 +44,7 @@ from pgvigil.watchdog.core.record import Cause, Intent, Record, Removed, Stamp, 
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.core.voters import WISH_NS
 
-WON = known_record(won_term=1, voted_for=1)
+WON = known_record(won_term=1, voted_for=1, promised_ms=L_MS)
 
 
 def test_p01_the_leader_renews_every_r_to_every_node() -> None:
@@ -973,6 +973,14 @@ def test_p19_a_larger_l_is_durable_before_the_first_promise_of_it() -> None:
     durable = only(effects, ev.Persist)[-1].record
     assert (durable.promised_ms, durable.stamp) == (4000, Stamp(2, 2))
     assert sent(effects, Renew)[-1].lease_ms == 4000
+
+
+def test_p19_a_larger_l_of_another_leaders_document_is_durable_before_a_renewal_of_it() -> None:
+    newer = replace(document(lease_ms=5000), stamp=Stamp(9, 4))  # taken as a candidate, before a restart
+    bench = Bench(record=replace(WON, document=newer))
+    effects = bench.at(0, ev.Started())
+    assert order(effects) == ["KeepVip", "Persist", "Renew", "Renew"]
+    assert only(effects, ev.Persist)[0].record.promised_ms == sent(effects, Renew)[0].lease_ms == 5000
 
 
 def test_p21_a_command_is_told_the_end_of_the_lease() -> None:

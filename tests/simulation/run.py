@@ -1,0 +1,236 @@
+"""One seed from beginning to end.
+
+Phase one: faults of the schedule, every checker after every step. Phase two: a majority is healed, and a leader
+with the VIP is demanded within L + (n-1) * stagger + one round + a margin. The margin holds what protocol section
+9 names beside a plain election: processes that are just ending (a smart stop lasts up to L + 1 s), the restart
+wait after it, a leader that was elected one-way (one more L), verdicts of the storm (dead time, 3 s until silent
+verdicts go stale) and split votes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.simulation.checkers import Checkers
+from tests.simulation.checks.law import majority
+from tests.simulation.checks.violation import Violation
+from tests.simulation.faults import Fault, schedule
+from tests.simulation.host import Host
+from tests.simulation.injector import LEASE_FACTORS, Injector
+from tests.simulation.network import Network
+from tests.simulation.options import Options
+from tests.simulation.story import Story
+from tests.simulation.world import World
+
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
+from pgvigil.ipc.errors import CommandError, InvariantError
+from pgvigil.ipc.frames import Health
+from pgvigil.watchdog.core import events
+from pgvigil.watchdog.core.record import Document
+
+NS_PER_HOUR = 3600 * NS_PER_S
+PEACE_LEASES = 6
+MOST_STEPS = 20_000_000
+OURS = (Violation, InvariantError, CommandError, AssertionError, ArithmeticError, LookupError)
+
+
+@dataclass
+class Result:
+    """What came of a run; `checker` is empty if nothing was violated."""
+
+    options: Options
+    faults: tuple[Fault, ...]
+    checker: str = ""
+    text: str = ""
+    lines: list[str] = field(default_factory=list)
+    digest: str = ""
+    hours: float = 0.0
+    recovery_leases: float = -1.0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def report(self, last: int = 200) -> str:
+        """Seed and options first, then the schedule, then the end of the story."""
+        head = f"seed {self.options.seed}: {self.text}\noptions: {self.options.describe()}"
+        faults = "\n".join(f"  fault: {fault}" for fault in self.faults)
+        brief = " BRIEF=1" if self.options.brief else ""
+        again = f"again: make simulate SEED={self.options.seed} PROFILE={self.options.profile}{brief}"
+        return "\n".join([head, again, f"{len(self.faults)} faults:", faults, *self.lines[-last:], self.text])
+
+
+class Run:
+    """A cluster with everything that happens to it."""
+
+    def __init__(self, options: Options, faults: Sequence[Fault] | None = None) -> None:
+        """`faults` replaces the drawn schedule (the shrinker's use)."""
+        self.options = options
+        self.faults = schedule(options) if faults is None else tuple(faults)
+        self.world = World(options.seed)
+        self.story = Story(self.world)
+        self.network = Network(self.world, options)
+        self.hosts = {
+            node.node_id: Host(self.world, options, node, self.network, self.story) for node in options.nodes()
+        }
+        self.most_lease_ns = min(60_000, max(options.lease_ms * max(LEASE_FACTORS) // 100, 300)) * NS_PER_MS
+        self.checkers = Checkers(self.world, list(self.hosts.values()), self.most_lease_ns)
+        self.checkers.on_open = self._opened
+        for host in self.hosts.values():
+            host.watcher = self.checkers
+            host.peers = {other.id: other for other in self.hosts.values() if other is not host}
+        self.injector = Injector(self.world, options, self.hosts, self.network, self.story)
+        self._healed: set[int] = set()
+        self._healed_at_ns = 0
+        self._recovered_at_ns: int | None = None
+        self._last_open_ns = 0
+        self._source = self.world.source("run")
+
+    # --- from beginning to end --------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Both phases; a violation ends the run and is part of the result."""
+        result = Result(self.options, self.faults)
+        try:
+            self._begin()
+            self.world.run(lambda: self.world.steps > MOST_STEPS)
+            if not self.world.over:
+                raise Violation("liveness", f"{MOST_STEPS} steps did not bring the run to its end")
+        except OURS as error:
+            result.checker = error.checker if isinstance(error, Violation) else type(error).__name__
+            result.text = str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
+            self.story.say("", f"VIOLATION {result.text}")
+        result.lines = self.story.lines()
+        result.digest = self.story.digest()
+        self._count(result)
+        return result
+
+    def _count(self, result: Result) -> None:
+        result.hours = self.world.now_ns / NS_PER_HOUR
+        if self._recovered_at_ns is not None:
+            result.recovery_leases = (self._recovered_at_ns - self._healed_at_ns) / self.options.lease_ns
+        result.counts.update(self.injector.counts)
+        result.counts["faults"] = sum(self.injector.counts.values())
+        result.counts["messages"] = self.network.carried
+        result.counts["events"] = self.world.steps
+        result.counts["elections"] = self.checkers.ballots.elections
+        result.counts["commits"] = self.checkers.records.commits
+        result.counts["starts"] = sum(host.starts for host in self.hosts.values())
+        result.counts["excused overlaps"] = self.checkers.holders.excused_overlaps
+
+    def _begin(self) -> None:
+        calm_ns = 6 * self.options.lease_ns if self.options.calm_start else 0
+        for host in self.hosts.values():
+            self.world.at(int(self._source.random() * self.options.lease_ns // 2), host.start)
+        self.world.at(calm_ns, lambda: self.injector.plan(self._shifted(calm_ns)))
+        self.world.at(calm_ns + self.options.storm_ns, self._heal)
+
+    def _shifted(self, by_ns: int) -> tuple[Fault, ...]:
+        return tuple(
+            Fault(fault.at_ns + by_ns, fault.kind, fault.node, fault.other, fault.span_ns, fault.number, fault.detail)
+            for fault in self.faults
+        )
+
+    # --- phase two --------------------------------------------------------------------------------
+
+    @property
+    def allowed_ns(self) -> int:
+        """How long the healed majority may take."""
+        renew_ns = self.options.renew_ms * NS_PER_MS
+        plain_ns = self.most_lease_ns + (self.options.size - 1) * renew_ns // 2 + renew_ns
+        deadtime_ns = self.options.deadtime_ms * NS_PER_MS
+        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S
+
+    def _heal(self) -> None:
+        self.injector.end()
+        self.network.mend_all()
+        self.network.weather.spread_us = min(self.network.weather.spread_us, self.options.renew_ms * 1000 // 16)
+        chosen = self._choose()
+        if chosen is None:
+            self.story.say("", "no majority can be healed: nothing is demanded")
+            self.world.finish()
+            return
+        for one in self.hosts:
+            for other in self.hosts:
+                if one != other and not (one in chosen and other in chosen) and not self._heard(one, other, chosen):
+                    self.network.cut((one, other))
+        self._healed, self._healed_at_ns = chosen, self.world.now_ns
+        self.story.say("", f"the faults end; healed are {sorted(chosen)}")
+        for host in self.hosts.values():
+            host.unpause()
+            for process in host.processes():
+                host.proceed(process)  # those outside too: who stands still inside an action keeps others from going on
+        for node in sorted(chosen):
+            self._heal_host(self.hosts[node])
+        self._keep_running()
+        self.world.after(self.allowed_ns, self._demand)
+
+    def _heard(self, one: int, other: int, chosen: set[int]) -> bool:
+        """Half of the nodes outside still reach the majority, and hear nothing (P6, protocol section 9)."""
+        speaks = self.options.profile == "deaf" or (one + self.options.seed) % 2 == 0
+        return speaks and one not in chosen and other in chosen
+
+    def _heal_host(self, host: Host) -> None:
+        host.disk.stalled_until_ns = 0
+        if host.main is not None:
+            host.main.process.trap = None
+        self.injector.set_pgpool(host, Health.ALIVE)
+        self.injector.set_fence(host, events.FenceState(True, ""))
+        self.injector.set_stuck(host, False)
+        host.power_on()
+        host.start()
+
+    def _keep_running(self) -> None:
+        """The supervisor: what has ended is started again."""
+        for node in sorted(self._healed):
+            self.hosts[node].start()
+        self.world.after(self.options.lease_ns // 10, self._keep_running)
+
+    def _choose(self) -> set[int] | None:
+        """A majority by every document that is on any disk, with a node that may lead; None if there is none left."""
+        documents = [
+            host.disk.record.document
+            for host in self.hosts.values()
+            if host.disk.record is not None and host.disk.record.document is not None
+        ]
+        order = list(self.hosts)
+        self._source.shuffle(order)
+        if self.options.profile == "deaf":
+            order.sort(key=self._leads)  # who believes to lead stays outside if it can
+        young = not documents or any(document.stamp.term == 0 for document in documents)
+        if self.options.heal_all or young or len(documents) < len(self.hosts):
+            return set(order) if self._enough(set(order), documents) else None
+        for count in range(1, len(order) + 1):
+            if self._enough(set(order[:count]), documents):
+                return set(order[:count])
+        return None
+
+    def _leads(self, node: int) -> bool:
+        main = self.hosts[node].main
+        return main is not None and main.core.leading
+
+    def _enough(self, chosen: set[int], documents: list[Document]) -> bool:
+        for document in documents:
+            bound = [node for node in self.injector.bound_voters(document) if node in chosen]
+            able = [node for node in bound if not self.hosts[node].node.witness]
+            open_seats = [voter for voter in document.voters if voter.record_id == 0]
+            if not able or len(bound) + (len(open_seats) if document.stamp.term == 0 else 0) < majority(
+                len(document.voters)
+            ):
+                return False
+        return True
+
+    def _opened(self, host: Host) -> None:
+        self._last_open_ns = max(self._last_open_ns, host.kernel.gate_until_ns)
+        if self._healed_at_ns and self._recovered_at_ns is None and host.id in self._healed:
+            self._recovered_at_ns = self.world.now_ns
+
+    def _demand(self) -> None:
+        if self._recovered_at_ns is None:
+            waited_ms = self.allowed_ns // NS_PER_MS
+            raise Violation("liveness", f"nobody has the VIP {waited_ms} ms after a majority was healed")
+        self.world.after(PEACE_LEASES * self.options.lease_ns, self._peace)
+
+    def _peace(self) -> None:
+        if self._last_open_ns < self.world.now_ns - self.options.lease_ns:
+            raise Violation("liveness", "the VIP was lost again in peace")
+        self.world.finish()

@@ -1,0 +1,392 @@
+"""Every checker fires when its promise is broken, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.simulation.checks.violation import Violation
+from tests.simulation.host import Host
+from tests.simulation.options import draw
+from tests.simulation.run import Run
+
+from pgvigil.ipc.clock import NS_PER_MS
+from pgvigil.ipc.frames import Health
+from pgvigil.watchdog.core import events, messages
+from pgvigil.watchdog.core.lease import Lease, Promise
+from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, RoundId, Vote
+from pgvigil.watchdog.core.record import Document, Intent, Record, Stamp, Voter, blank_record
+
+LEASE_MS = 1000
+
+
+class Bench:
+    """Three machines whose disks name each other as voters; nothing runs by itself."""
+
+    def __init__(self) -> None:
+        options = replace(draw(1, brief=True), size=3, witnesses=(), rates_ppm=(0, 0, 0), priorities=(1, 1, 1))
+        self.run = Run(options, ())
+        self.hosts = self.run.hosts
+        self.checks = self.run.checkers
+        for host in self.hosts.values():
+            self.write(host, self.record(host))
+            host.start_main()
+        for host in self.hosts.values():
+            for process in host.processes():
+                process.stopped = True  # from now on only the test acts
+        self.run.world.forget()
+
+    def record(self, host: Host, **changes: object) -> Record:
+        """A voter's record of term 5, won by n1."""
+        voters = tuple(Voter(node, node) for node in (1, 2, 3))
+        document = Document(Stamp(5, 1), 1, voters, LEASE_MS, False, ())
+        record = replace(blank_record("c", host.id, host.id), boot=3, term=5, voted_for=1, promised_ms=LEASE_MS)
+        record = replace(record, document=document, won_term=5 if host.id == 1 else 0)
+        return replace(record, **changes)  # type: ignore[arg-type]
+
+    def write(self, host: Host, record: Record) -> None:
+        host.disk.keep(record)
+
+    def send(self, host: Host, to: int, message: messages.Message) -> None:
+        """A message leaves, whatever the core thinks of it."""
+        assert host.main is not None
+        if isinstance(message, Renew):
+            core = host.main.core
+            core.lease = core.lease or Lease(host.id, message.term, message.boot, 0)
+            core.now_ns, core.effects = host.clock.read(), [events.Send(to, message)]
+            self.checks.ballots.stepped(host, core)
+            core.effects = []
+        self.checks.ballots.sends(host, host.id, to, message)
+        self.checks.records.sends(host, message)
+
+    def open_gate(self, host: Host, for_ms: int = 500) -> None:
+        host.kernel.open_gate(for_ms)
+
+    def pass_ms(self, ms: int) -> None:
+        end_ns = self.run.world.now_ns + ms * NS_PER_MS
+        self.run.world.at(end_ns, lambda: None)
+        self.run.world.run(lambda: self.run.world.now_ns >= end_ns)
+
+    def back(self, leader: Host) -> None:
+        """A renewal of term 5 that n2 acknowledges."""
+        self.send(leader, 2, renew())
+        self.send(self.hosts[2], leader.id, Ack(5, 3, 1, Stamp(5, 1)))
+
+    def give_lease(self, host: Host, term: int, for_ms: int = 900, boot: int = 3) -> None:
+        """A core that believes in a lease."""
+        assert host.main is not None
+        core = host.main.core
+        core.lease = Lease(host.id, term, boot, 0, host.clock.read() + for_ms * NS_PER_MS)
+        core.now_ns = host.clock.read()
+        self.checks.holders.stepped(host, core)
+        self.checks.ballots.stepped(host, core)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def renew(sequence: int = 1, term: int = 5, stamp: Stamp | None = None, lease_ms: int = LEASE_MS) -> Renew:
+    return Renew(term, 3, sequence, lease_ms, stamp or Stamp(5, 1), None)
+
+
+def fires(checker: str) -> pytest.RaisesExc[Violation]:
+    return pytest.raises(Violation, match=f"^{checker}: ")
+
+
+def test_two_open_gates(bench: Bench) -> None:
+    bench.open_gate(bench.hosts[1])
+    bench.open_gate(bench.hosts[2])
+    with fires("gates"):
+        bench.pass_ms(2)
+
+
+def test_two_gates_that_overlap_within_the_tolerance(bench: Bench) -> None:
+    bench.open_gate(bench.hosts[1])
+    bench.open_gate(bench.hosts[2])
+    bench.hosts[1].kernel.close_gate()
+    bench.pass_ms(2)
+
+
+def test_a_gate_that_outlives_its_lease(bench: Bench) -> None:
+    bench.send(bench.hosts[1], 2, renew())
+    bench.open_gate(bench.hosts[1], 985)
+    bench.pass_ms(2)
+    bench.open_gate(bench.hosts[1], 992)
+    with fires("outlives"):
+        bench.pass_ms(2)
+
+
+def test_a_paused_machine_excuses_only_what_was_left(bench: Bench) -> None:
+    one, two = bench.hosts[1], bench.hosts[2]
+    one.options = replace(one.options, counts_pause=True)
+    bench.open_gate(one, 300)
+    one.pause()
+    bench.pass_ms(2000)
+    bench.open_gate(two, 1000)
+    one.unpause()
+    bench.pass_ms(100)
+    assert bench.checks.holders.excused_overlaps > 0
+    bench.pass_ms(300)
+    bench.open_gate(one, 300)
+    with fires("gates"):
+        bench.pass_ms(2)
+
+
+def test_two_valid_leases(bench: Bench) -> None:
+    bench.back(bench.hosts[1])
+    bench.give_lease(bench.hosts[1], 5)
+    with fires("leases"):
+        bench.give_lease(bench.hosts[2], 6)
+
+
+def test_a_lease_that_no_majority_has_backed(bench: Bench) -> None:
+    bench.send(bench.hosts[1], 2, renew())
+    with fires("backing"):
+        bench.give_lease(bench.hosts[1], 5)
+
+
+def test_acknowledgements_of_an_earlier_boot_back_nothing(bench: Bench) -> None:
+    one = bench.hosts[1]
+    bench.back(one)
+    later = Renew(5, 4, 2, LEASE_MS, Stamp(5, 1), None)
+    bench.pass_ms(100)
+    bench.send(one, 2, later)
+    with fires("backing"):
+        bench.give_lease(one, 5, for_ms=980, boot=4)
+
+
+def test_two_leaders_of_one_term(bench: Bench) -> None:
+    bench.back(bench.hosts[1])
+    bench.give_lease(bench.hosts[1], 5)
+    bench.pass_ms(1000)
+    with fires("leader"):
+        bench.give_lease(bench.hosts[2], 5)
+
+
+def test_a_lease_without_a_renewal(bench: Bench) -> None:
+    bench.send(bench.hosts[1], 2, renew())
+    with fires("length"):
+        bench.give_lease(bench.hosts[1], 5, for_ms=1100)
+
+
+def test_a_vote_that_is_not_durable(bench: Bench) -> None:
+    with fires("vote"):
+        bench.send(bench.hosts[2], 3, Granted(RoundId(1, 1), 6, real=True))
+
+
+def test_two_votes_in_one_term(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.write(two, bench.record(two, boot=4, term=6, voted_for=2))
+    bench.send(two, 3, Vote(RoundId(1, 1), 6, Stamp(5, 1)))
+    with fires("vote"):
+        bench.write(two, bench.record(two, boot=4, term=6, voted_for=3))
+
+
+def test_a_vote_against_a_promise(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.send(bench.hosts[1], 2, renew())
+    bench.send(two, 1, Ack(5, 3, 1, Stamp(5, 1)))
+    bench.write(two, bench.record(two, boot=4, term=6, voted_for=3))
+    with fires("promise"):
+        bench.send(two, 3, Granted(RoundId(1, 1), 6, real=True))
+
+
+def test_a_vote_that_ends_a_promise_to_the_same_leader(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.back(bench.hosts[1])
+    bench.write(two, bench.record(two, boot=4, term=6, voted_for=1))
+    with fires("promise"):
+        bench.send(two, 1, Granted(RoundId(1, 1), 6, real=True))
+
+
+def test_a_promise_ends_with_its_lease(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.send(bench.hosts[1], 2, renew())
+    bench.send(two, 1, Ack(5, 3, 1, Stamp(5, 1)))
+    bench.write(two, bench.record(two, boot=4, term=6, voted_for=3))
+    bench.pass_ms(991)
+    bench.send(two, 3, Granted(RoundId(1, 1), 6, real=True))
+
+
+def test_a_promise_shorter_than_the_lease(bench: Bench) -> None:
+    two = bench.hosts[2]
+    bench.send(bench.hosts[1], 2, renew())
+    assert two.main is not None
+    two.main.core.promise = Promise(1, 5, 3, 1, two.clock.read() + 900 * NS_PER_MS)
+    with fires("promise"):
+        bench.send(two, 1, Ack(5, 3, 1, Stamp(5, 1)))
+
+
+def test_a_release_with_the_gate_open(bench: Bench) -> None:
+    one = bench.hosts[1]
+    bench.write(one, bench.record(one, boot=4, released_term=5))
+    bench.open_gate(one)
+    with fires("release"):
+        bench.send(one, 2, Release(5, 3, 1, 0))
+
+
+def test_a_release_that_is_not_durable(bench: Bench) -> None:
+    with fires("release"):
+        bench.send(bench.hosts[1], 2, Release(5, 3, 1, 0))
+
+
+def test_a_renewal_after_the_release(bench: Bench) -> None:
+    one = bench.hosts[1]
+    bench.write(one, bench.record(one, boot=4, released_term=5))
+    bench.send(one, 2, Release(5, 3, 1, 0))
+    with fires("release"):
+        bench.send(one, 2, renew(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "checker"),
+    [
+        ({"term": 4}, "record"),
+        ({"boot": 2}, "record"),
+        ({"promised_ms": 10}, "record"),
+        ({"document": None}, "record"),
+        ({"voted_for": 2}, "vote"),
+    ],
+)
+def test_a_record_that_goes_back(bench: Bench, changes: dict[str, object], checker: str) -> None:
+    two = bench.hosts[2]
+    with fires(checker):
+        bench.write(two, bench.record(two, **{"boot": 4, **changes}))
+
+
+def test_two_documents_of_one_stamp(bench: Bench) -> None:
+    two = bench.hosts[2]
+    other = replace(bench.record(two, boot=4).document or pytest.fail("no document"), lease_ms=2000)
+    with fires("document"):
+        bench.write(two, bench.record(two, boot=4, document=other))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ack(6, 1, 1, Stamp(5, 1)),
+        Ack(5, 1, 1, Stamp(5, 2)),
+        renew(term=6),
+        renew(stamp=Stamp(5, 2)),
+        renew(lease_ms=1500),
+    ],
+)
+def test_what_leaves_before_it_is_durable(bench: Bench, message: messages.Message) -> None:
+    with fires("durable"):
+        bench.send(bench.hosts[1], 2, message)
+
+
+def test_a_promise_of_a_length_that_is_not_durable(bench: Bench) -> None:
+    one, two = bench.hosts[1], bench.hosts[2]
+    bench.write(one, bench.record(one, boot=4, promised_ms=1500))
+    bench.send(one, 2, renew(lease_ms=1500))
+    with fires("durable"):
+        bench.send(two, 1, Ack(5, 3, 1, Stamp(5, 1)))
+
+
+def claim(bench: Bench, host: Host, stamp: Stamp) -> None:
+    """A core says that a document is committed."""
+    assert host.main is not None
+    host.main.core.record = host.disk.record or pytest.fail("no record")
+    host.main.core.committed_stamp = stamp
+    bench.checks.records.stepped(host, host.main.core)
+
+
+def test_a_commit_without_a_majority(bench: Bench) -> None:
+    one = bench.hosts[1]
+    newer = replace(bench.record(one).document or pytest.fail("no document"), stamp=Stamp(5, 2))
+    bench.write(one, bench.record(one, boot=4, document=newer))
+    with fires("committed"):
+        claim(bench, one, Stamp(5, 2))
+
+
+def test_a_leader_without_what_was_committed(bench: Bench) -> None:
+    document = replace(bench.record(bench.hosts[1]).document or pytest.fail("no document"), stamp=Stamp(5, 2))
+    for node in (1, 3):
+        host = bench.hosts[node]
+        bench.write(host, bench.record(host, boot=4, document=document))
+    claim(bench, bench.hosts[1], Stamp(5, 2))
+    two = bench.hosts[2]
+    with fires("committed"):
+        bench.write(
+            two, bench.record(two, boot=4, term=6, voted_for=2, won_term=6, document=document.stamped(Stamp(6, 1)))
+        )
+
+
+def test_two_voters_changed_at_once(bench: Bench) -> None:
+    one = bench.hosts[1]
+    document = bench.record(one).document or pytest.fail("no document")
+    claim(bench, one, Stamp(5, 1))
+    alone = replace(document, stamp=Stamp(5, 2), voters=document.voters[:1])
+    with fires("membership"):
+        bench.write(one, bench.record(one, boot=4, document=alone))
+
+
+def command(bench: Bench, token: int, policy: str = "once", stored: bool = True) -> events.StartCommand:
+    """An intent of n1, on the disks of all if it is `stored`."""
+    intent = Intent("escalation", "term 5", policy, 5, 3, token, "pending")
+    for host in bench.hosts.values():
+        record = host.disk.record or pytest.fail("no record")
+        document = record.document or pytest.fail("no document")
+        if stored:
+            stamp = Stamp(5, document.stamp.version + 1)
+            bench.write(host, replace(record, document=replace(document, stamp=stamp, intents=(intent,))))
+    return events.StartCommand(intent, 0)
+
+
+def test_a_command_that_runs_twice(bench: Bench) -> None:
+    bench.checks.records.commands(bench.hosts[1], command(bench, 1), True)
+    with fires("command"):
+        bench.checks.records.commands(bench.hosts[1], command(bench, 2), True)
+
+
+def test_a_retried_command_that_runs_twice_under_one_token(bench: Bench) -> None:
+    bench.checks.records.commands(bench.hosts[1], command(bench, 1, "retry"), True)
+    bench.checks.records.commands(bench.hosts[1], command(bench, 2, "retry"), True)
+    with fires("command"):
+        bench.checks.records.commands(bench.hosts[1], command(bench, 2, "retry"), True)
+
+
+def test_a_command_without_a_lease(bench: Bench) -> None:
+    with fires("command"):
+        bench.checks.records.commands(bench.hosts[1], command(bench, 1), False)
+
+
+def test_a_command_that_is_not_on_the_disk(bench: Bench) -> None:
+    with fires("command"):
+        bench.checks.records.commands(bench.hosts[1], command(bench, 1, stored=False), True)
+
+
+def test_a_minority_that_keeps_its_gate_open(bench: Bench) -> None:
+    bench.checks.holders.latest_lease_end_ns = lambda node_id: None  # another checker would be faster
+    for other in (2, 3):
+        bench.run.network.cut((other, 1))
+    bench.open_gate(bench.hosts[1], 900)
+    bench.pass_ms(800)
+    bench.open_gate(bench.hosts[1], 900)
+    with fires("minority"):
+        bench.pass_ms(2)
+
+
+def test_a_minority_that_raises_the_term(bench: Bench) -> None:
+    two = bench.hosts[2]
+    assert two.main is not None
+    core = two.main.core
+    bench.checks.holders.stepped(two, core)
+    for other in (1, 3):
+        bench.run.network.cut((2, other))
+    bench.pass_ms(2000)
+    core.record = replace(core.record, term=6, voted_for=2)
+    with fires("minority"):
+        bench.checks.holders.stepped(two, core)
+
+
+def test_a_cluster_that_nobody_leads(bench: Bench) -> None:
+    run = Run(bench.run.options, ())
+    for host in run.hosts.values():
+        host.pgpool_health = Health.DEAD
+    run.injector.set_pgpool = lambda host, health: None  # type: ignore[method-assign]
+    result = run.run()
+    assert (result.checker, "nobody has the VIP" in result.text) == ("liveness", True)
