@@ -74,7 +74,8 @@ class Judge:
             return self._node_ids
         if event is None:
             return ()
-        return tuple(dict.fromkeys(one.node_id for one in event.beats if one.node_id in self._health))
+        senders = {one.node_id for one in event.beats}
+        return tuple(node_id for node_id in self._node_ids if node_id in senders)
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""

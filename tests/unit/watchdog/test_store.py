@@ -153,8 +153,11 @@ def test_garbage_is_refused(data: bytes) -> None:
         (pack(OLD) + bytes(100_000), "it is torn: .* bytes of content, expected"),
         (b"PK" + pack(OLD)[2:], "it starts with b'PK.*, expected b'pgvigil-record"),
         (pack(OLD)[:-1] + b"\xff", "it is torn or damaged: its checksum does not match its content"),
-        (summed(2, codec.encode(OLD)), "it has format 2, expected 1 or older: a newer pgvigil has written it"),
-        (summed(0, codec.encode(OLD)), "it has format 0 outside and 1 inside, expected the same"),
+        (
+            summed(RECORD_FORMAT + 1, codec.encode(OLD)),
+            f"it has format {RECORD_FORMAT + 1}, expected {RECORD_FORMAT} or older: a newer pgvigil has written it",
+        ),
+        (summed(0, codec.encode(OLD)), f"it has format 0 outside and {OLD.format} inside, expected the same"),
         (summed(1, codec.encode(OLD)[:-1]), "not a valid msgpack frame"),
         (summed(1, b"\x91" * 1000 + b"\xc0"), "Record: a list of 1, expected a list of 13 fields"),
         (pack(replace(OLD, node_id=2)), "it belongs to node 2 of cluster 'test', expected node 1 of cluster 'test'"),
