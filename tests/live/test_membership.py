@@ -9,15 +9,28 @@ import pytest
 from tests.live import clusters
 from tests.live.clusters import Cluster, Member, leadership_stays
 from tests.live.conftest import MakeCluster
+from tests.live.nodes import wait_for
 
 pytestmark = pytest.mark.live
 
 
 def ask(member: Member, *words: str) -> str:
     """A change of the voters that succeeds; what it said."""
+    member.wait_status("a leader to ask", lambda one: bool(one["leader_id"]))
     outcome = member.run("node", *words)
     assert outcome.code == 0, (outcome, member.log_text()[-3000:])
     return outcome.output
+
+
+def refused(member: Member, *words: str, because: str) -> None:
+    """A change of the voters that is refused for this reason, once a node that has just started can tell."""
+
+    def told() -> bool:
+        outcome = member.run("node", *words)
+        assert outcome.code == 1, outcome
+        return because in outcome.errors
+
+    wait_for(f"a refusal because {because}", told)
 
 
 def voters(cluster: Cluster, *node_ids: int) -> None:
@@ -44,8 +57,7 @@ def test_a_standby_is_removed_and_added_from_any_node(make_cluster: MakeCluster)
         found = json.loads(ask(there, "add", there.label, "--json"))
         assert (found["outcome"], found["action"]) == ("done", "add")
         voters(cluster, 1, 2, 3)
-        outcome = here.run("node", "remove", leader.label)
-        assert (outcome.code, "run `pgvigil switchover`" in outcome.errors) == (1, True), outcome
+        refused(here, "remove", leader.label, because="run `pgvigil switchover`")
         ask(leader, "remove", there.label)
         ask(leader, "add", there.label)
         voters(cluster, 1, 2, 3)
@@ -79,8 +91,7 @@ def test_a_node_that_lost_its_state_is_replaced(make_cluster: MakeCluster) -> No
         leader_mark = leader.mark()
         lost.start()
         leader.wait_since(leader_mark, f"{lost.label} answers with another record than the cluster knows")
-        outcome = lost.run("node", "add", lost.label)
-        assert (outcome.code, f"`pgvigil node remove {lost.label}`" in outcome.errors) == (1, True), outcome
+        refused(lost, "add", lost.label, because=f"`pgvigil node remove {lost.label}`")
         ask(lost, "remove", lost.label)
         ask(lost, "add", lost.label)
         voters(cluster, 1, 2, 3)
@@ -100,17 +111,14 @@ def test_a_node_that_the_files_do_not_name_yet(make_cluster: MakeCluster) -> Non
     try:
         with leadership_stays(cluster) as leader:
             standby = cluster.standbys()[0]
-            outcome = standby.run("node", "add", fresh.label)
-            assert (outcome.code, "no node 'pg04'" in outcome.errors) == (1, True), outcome
+            refused(standby, "add", fresh.label, because="no node 'pg04'")
             standby.write_config(full[standby])
             assert standby.run("reload").code == 0
-            outcome = standby.run("node", "add", fresh.label)
-            assert (outcome.code, "has no [[node]] of id 4 in its file" in outcome.errors) == (1, True), outcome
+            refused(standby, "add", fresh.label, because="has no [[node]] of id 4 in its file")
             for member in (cluster.standbys()[1], leader):
                 member.write_config(full[member])
                 assert member.run("reload").code == 0
-            outcome = leader.run("node", "add", fresh.label)
-            assert (outcome.code, "start pgvigil there" in outcome.errors) == (1, True), outcome
+            refused(leader, "add", fresh.label, because="start pgvigil there")
             fresh.start()
             fresh.wait_status("a leader", lambda one: one["leader_id"] == leader.node_id)
             leader.wait_status("it alive", lambda one: one["nodes"][3]["health"] == "alive")
