@@ -111,7 +111,7 @@ class Removal(Voters):
     def removals_due(self) -> list[tuple[int, int]]:
         """The voters that are gone, and when this leader is to remove them."""
         document = self.document
-        if self.state is not State.LEADER or document is None:
+        if self.state is not State.LEADER or document is None or not self.absent_since_ns:
             return []
         due = [(voter.node_id, self._removal_due_ns(voter)) for voter in document.voters]
         return [(node, at_ns) for node, at_ns in due if at_ns is not None]
