@@ -80,7 +80,8 @@ def test_two_labs_live_side_by_side_and_leave_nothing() -> None:
 
 
 _HELD_LAB = """
-import sys, time
+import signal, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have had it ignored (nohup)
 from pgvigil.watchdog.demo.lab import Lab
 with Lab() as lab:
     for node in lab.nodes:
@@ -93,8 +94,13 @@ with Lab() as lab:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_lab_cleans_up_behind_itself(number: signal.Signals) -> None:
     process, name, root = _start_held_lab()
-    process.send_signal(number)
-    process.communicate(timeout=60)
+    try:
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
     _assert_nothing_left([name], [root])
 
 
