@@ -22,12 +22,12 @@ from pgvigil.watchdog.vip.driver import CommandDriver, Driver, NetlinkDriver, ip
 from pgvigil.watchdog.vip.fence import GateKeeper
 from pgvigil.watchdog.vip.netlink import Address, Addresses, AddressEvents, HostAddress, Link
 from pgvigil.watchdog.vip.release import remove_addresses
+from pgvigil.watchdog.vip.slow_check import SlowCheck
 from pgvigil.watchdog.vip.status import VipStatus
 
 ANSWER_TIME_NS = 12 * NS_PER_MS
 FREE_FOR_NS = 1 * NS_PER_S
 ASK_AGAIN_NS = 1 * NS_PER_S
-CHECK_NS = 1 * NS_PER_S
 FAILURE_COUNTS_NS = 10 * NS_PER_S
 ROUNDS = 3
 
@@ -69,7 +69,7 @@ class VipHolder:
         self._on_down: list[Callable[[], None]] = []
         self._failed_at_ns = 0
         self._failure = ""
-        self._slow_check = SlowCheck(self)
+        self._slow_check = SlowCheck(self.check)
         self._told: object = None
         self._reconciling = False
 
@@ -493,20 +493,3 @@ class VipHolder:
 
     def _names(self) -> str:
         return ", ".join(str(vip) for vip in self._settings.addresses)
-
-
-class SlowCheck:
-    """The participant that has the holder look at everything; it is in no hurry."""
-
-    slack_ns = CHECK_NS // 4
-
-    def __init__(self, holder: VipHolder) -> None:
-        self._holder = holder
-        self._due_ns = boottime_ns() + CHECK_NS
-
-    def wake(self) -> int | None:
-        return self._due_ns
-
-    def tick(self, now_ns: int) -> None:
-        self._due_ns = now_ns + CHECK_NS
-        self._holder.check(now_ns)
