@@ -29,7 +29,7 @@ FUTURE = ("until", "next", "deadline")
 # Read by no decision, or by none in these models: all starts count as one, and no quorum is half of the voters.
 IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
-    "warned", "_witnesses", "_voters_of", "_voter_ids", "half_from_ns",
+    "warned", "_witnesses", "_voters_of", "_voter_ids",
 )  # fmt: skip
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
