@@ -26,7 +26,7 @@ BASE_NS = 1_000_000_000_000
 LONG_AGO_NS = BASE_NS - 100_000_000_000
 FUTURE = ("until", "next", "deadline")
 
-# Read by no decision, or by none in these models: all starts count as one, and no quorum is half of the voters.
+# Read by no decision, or by none in these models: all starts count as one.
 IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
     "warned", "_witnesses", "_voters_of", "_voter_ids",
