@@ -121,11 +121,14 @@ class Watchdog(Commanding):
         handler = _MESSAGES.get(type(event.message))
         if handler is None:
             raise InvariantError(f"no handler for {type(event.message).__name__}")
+        self.note_arrival(event.sender)
         if self.state is not State.STOPPED:
             handler(self, event.sender, event.record_id, event.message)
 
     def _views(self, event: events.Views) -> None:
         self.views = event
+        self.note_silence()
+        self.settle_by_half()
         if self.state is State.ELECTED and event.pgpool is Health.DEAD:
             self.emit(CloseGate())
             self.emit(DropVip())
