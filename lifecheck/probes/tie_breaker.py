@@ -36,20 +36,31 @@ class Way(Protocol):
     def close(self) -> None: ...
 
 
+MakeWay = Callable[[TieBreakerSettings, Watcher, Callable[[str], None]], Way]
+
+
 class TieBreakerProbe:
     """A participant of the loop; `on_end` is called after each question."""
 
     def __init__(
-        self, settings: TieBreakerSettings, watcher: Watcher, on_end: Callable[[Seen], None], now_ns: int
+        self,
+        settings: TieBreakerSettings,
+        watcher: Watcher,
+        on_end: Callable[[Seen], None],
+        now_ns: int,
+        clock: Callable[[], int] | None = None,
+        way: MakeWay | None = None,
     ) -> None:
+        """`clock` and `way` replace CLOCK_BOOTTIME and the network in the simulator."""
         self._settings = settings
         self._on_end = on_end
         self._due_ns = now_ns
         self._asked_at_ns: int | None = None
         self._interval_ns = settings.interval_ms * NS_PER_MS
         self._series = Series(settings.gap_ms * NS_PER_MS)
-        kind = Connection if settings.port else Echo
-        self._way: Way = kind(settings, watcher, self._ended)
+        self._clock = clock or boottime_ns
+        make: MakeWay = way or (Connection if settings.port else Echo)
+        self._way = make(settings, watcher, self._ended)
 
     def wake(self) -> int | None:
         return self._due_ns
@@ -60,7 +71,7 @@ class TieBreakerProbe:
             self._way.forget()
             self._ended(f"no answer within {self._settings.interval_ms} ms")
             return
-        asked_at_ns = boottime_ns()
+        asked_at_ns = self._clock()
         self._asked_at_ns = asked_at_ns
         self._due_ns = asked_at_ns + self._interval_ns
         try:
@@ -76,7 +87,7 @@ class TieBreakerProbe:
         asked_at_ns, self._asked_at_ns = self._asked_at_ns, None
         if asked_at_ns is None:
             return
-        now_ns = boottime_ns()
+        now_ns = self._clock()
         self._due_ns = max(asked_at_ns + self._interval_ns, now_ns + NS_PER_MS)
         took_ms = (now_ns - asked_at_ns) / NS_PER_MS
         if not trouble and now_ns > asked_at_ns + self._interval_ns:

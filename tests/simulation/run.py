@@ -22,6 +22,7 @@ from tests.simulation.injector import LEASE_FACTORS, Injector
 from tests.simulation.network import Network
 from tests.simulation.options import Options
 from tests.simulation.story import Story
+from tests.simulation.upstream import Upstream
 from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
@@ -74,9 +75,12 @@ class Run:
         }
         self.most_lease_ns = min(60_000, max(options.lease_ms * max(LEASE_FACTORS) // 100, 300)) * NS_PER_MS
         self.checkers = Checkers(self.world, list(self.hosts.values()), self.most_lease_ns)
+        least_lease_ms = max(options.lease_ms * min(LEASE_FACTORS) // 100, 3 * options.renew_ms, 300)
+        self.upstream = Upstream(self.world, options, self.network, least_lease_ms * NS_PER_MS)
+        self.checkers.upstream(self.upstream)
         self.checkers.on_open = self._opened
         for host in self.hosts.values():
-            host.watcher = self.checkers
+            host.watcher, host.upstream = self.checkers, self.upstream
             host.peers = {other.id: other for other in self.hosts.values() if other is not host}
         self.injector = Injector(self.world, options, self.hosts, self.network, self.story)
         self._healed: set[int] = set()
@@ -119,10 +123,17 @@ class Run:
 
     def _begin(self) -> None:
         calm_ns = 6 * self.options.lease_ns if self.options.calm_start else 0
+        self._watch_links()
         for host in self.hosts.values():
             self.world.at(int(self._source.random() * self.options.lease_ns // 2), host.start)
         self.world.at(calm_ns, lambda: self.injector.plan(self._shifted(calm_ns)))
         self.world.at(calm_ns + self.options.storm_ns, self._heal)
+
+    def _watch_links(self) -> None:
+        """The tie-breakers notice whatever the faults do to links, within a small part of a lease."""
+        if self.options.profile == "half":
+            self.upstream.watch()
+            self.world.after(self.options.lease_ns // 50, self._watch_links)
 
     def _shifted(self, by_ns: int) -> tuple[Fault, ...]:
         return tuple(

@@ -131,7 +131,7 @@ def test_an_answer_that_was_read_too_late_ends_the_series(loop: Loop, monkeypatc
     probe, said = probe_of(loop, 1)
     probe.tick(boottime_ns())
     later_ns = boottime_ns() + 5 * NS_PER_S
-    monkeypatch.setattr(tie_breaker, "boottime_ns", lambda: later_ns)
+    monkeypatch.setattr(probe, "_clock", lambda: later_ns)
     made[0].late("")
     assert (said[0].asked_at_ns, said[0].since_ns) == (0, 0)
     assert "expected within 200 ms" in said[0].evidence
