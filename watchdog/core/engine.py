@@ -2,7 +2,7 @@
 
 A pure state machine: no socket, clock, file, thread or randomness that is not handed in. The process
 shell, the scenario transcripts and the simulator all run this very object. After **every** step the shell asks `wake()`
-again. The rules are those of PROTOCOL.md; their numbers (P1 to P21) stand beside the code that keeps them.
+again. The rules are those of PROTOCOL.md; their numbers (P1 to P22) stand beside the code that keeps them.
 """
 
 from __future__ import annotations

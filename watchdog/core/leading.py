@@ -301,10 +301,10 @@ class Leading(Standing):
         """P18: only a leader changes the voters, and only after its own document is committed."""
         if self.state is not State.LEADER or not self.lease_held():
             return f"{self.label(self.me)} is not the leader"
-        if not self.committed():
-            return "another change is not committed yet; try again"
         if self.leads_by_half:  # P22 g
             return "half of the voters carries the virtual IP and changes nothing; start the others first"
+        if not self.committed():
+            return "another change is not committed yet; try again"
         return None
 
     def _change_refusal(self, event: ChangeVoters) -> str | None:
