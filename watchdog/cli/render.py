@@ -84,6 +84,8 @@ def _half(status: dict[str, Any], colour: bool) -> list[str]:
     if not half:
         return []
     answers = "answers" if half.get("answers") else "DOES NOT ANSWER"
+    if answers != "answers" and half.get("answered_for_ms") is not None:
+        answers = "answers, but not yet without a failure for three leases"
     leads = "; this node LEADS WITH HALF of the voters" if half.get("leads_by_half") else ""
     odd = "" if half.get("applies", True) else "; an odd number of voters: a majority is needed"
     if not half.get("in_force", True):

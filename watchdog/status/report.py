@@ -134,6 +134,7 @@ class Report:
             "proposed": proposed,
             "answers": core.tie_breaker_answers_at(now_ns),
             "asked_ms": None if seen is None or not seen.asked_at_ns else (now_ns - seen.asked_at_ns) // NS_PER_MS,
+            "answered_for_ms": (seen.asked_at_ns - seen.since_ns) // NS_PER_MS if seen and seen.asked_at_ns else None,
             "evidence": "lifecheck has not asked yet" if seen is None else seen.evidence,
             "applies": len(core.voter_ids) % 2 == 0,
             "leads_by_half": core.leads_by_half and core.lease_held_at(now_ns),

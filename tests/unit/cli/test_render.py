@@ -153,4 +153,10 @@ def test_half_is_shown_with_its_limit() -> None:
     assert "tie-breaker 10.0.0.254 answers (answered within 1.0 ms); this node LEADS WITH HALF of the voters" in page
     page = render.page(Reading(1, status(half=half | {"answers": False, "applies": False}), ""))
     assert "10.0.0.254 DOES NOT ANSWER" in page and "an odd number of voters: a majority is needed" in page
+    page = render.page(Reading(1, status(half=half | {"answers": False, "answered_for_ms": 1200}), ""))
+    assert "10.0.0.254 answers, but not yet without a failure for three leases" in page
+    page = render.page(Reading(1, status(half=half | {"in_force": False, "proposed": True}), ""))
+    assert "the cluster's document still demands a majority" in page
+    page = render.page(Reading(1, status(half=half | {"in_force": True, "proposed": False}), ""))
+    assert "this node's file says majority" in page
     assert "NOT GUARANTEED" not in render.page(Reading(1, status(half=None), ""))

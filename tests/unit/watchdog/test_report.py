@@ -227,4 +227,5 @@ def test_half_says_what_it_cannot_guarantee_and_whether_the_tie_breaker_answers(
     node.hear(verdict(2))
     half = node.status()["half"]
     assert (half["answers"], half["asked_ms"], half["evidence"]) == (True, 400, "answered within 1.0 ms")
+    assert half["answered_for_ms"] == 3000
     assert node.status(NOW + 590 * NS_PER_MS)["half"]["answers"] is False  # a lease, less 1 %, after the asking
