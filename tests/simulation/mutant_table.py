@@ -373,7 +373,7 @@ MUTANTS = (
     _m(
         "half: dead or not heard for no time at all", "P22 d", "half",
         ("SILENCE_LEASES = 2", "SILENCE_LEASES = 0"),
-        profile="half", limit=60,
+        profile="half", limit=100,
     ),
     _m(
         "half: both halves stand for the same term", "P22", "half",
@@ -391,7 +391,7 @@ MUTANTS = (
         "half: tie-breaker answers both halves (assumption T)", "P22 e", "tests.simulation.upstream",
         ("        return not any(self._parted(node, other) for other in self._nodes if other != node)\n",
          "        return True\n"),
-        profile="half", limit=60,
+        profile="half", limit=100,
     ),
     _m(
         "sleeps on although a tick has moved a deadline", "-", "pgvigil.ipc.loop",
