@@ -281,7 +281,7 @@ MUTANTS = (
     _m(
         "p10_a_node_stands_after_its_rank_times_the_stagger",
         "standing",
-        "self.rank() * self.settings.stagger_ns",
+        "self.rank() * self.stagger_ns",
         "0",
     ),
     _m(
@@ -412,7 +412,7 @@ MUTANTS = (
     _m(
         "p13_after_a_vote_pre_votes_of_others_are_refused_for_a_round",
         "following",
-        "self.vote_granted_until_ns = self.now_ns + self.settings.round_ns",
+        "self.vote_granted_until_ns = self.now_ns + self._granted_ns(message)",
     ),
     _m(
         "p14_a_restarted_node_neither_votes_nor_stands",
