@@ -33,9 +33,7 @@ def cluster_of(size: int, seed: int, write_ms: tuple[int, int]) -> Cluster:
 def led(cluster: Cluster, within_ms: int) -> float:
     """How many ms it took until somebody led with an open gate; -1 if nobody did in time."""
     begin_ns = cluster.now_ns
-    found = cluster.run(
-        within_ms * NS_PER_MS, lambda: cluster.leader() is not None and len(cluster.open_gates()) == 1
-    )
+    found = cluster.run(within_ms * NS_PER_MS, lambda: cluster.leader() is not None and len(cluster.open_gates()) == 1)
     return (cluster.now_ns - begin_ns) / NS_PER_MS if found else -1.0
 
 
