@@ -142,6 +142,7 @@ class Following(Base):
             return
         if self.state in (State.ASKING, State.VOTING) and message.term > self.record.term:
             self.round = None
+            self.pause_until_ns = self.now_ns + self.settings.round_ns
             self.go(Trigger.ROUND_LOST, f"it votes for {self.label(sender)} in term {message.term}")
         elif self.state is State.ELECTED and message.term > self.record.term:
             self.emit(CloseGate())
@@ -152,6 +153,8 @@ class Following(Base):
         self.persist(term=message.term, voted_for=sender)
         self.vote_granted_to = sender
         self.vote_granted_until_ns = self.now_ns + self._granted_ns(message)
+        if message.round_ms:
+            self.pause_until_ns = self.vote_granted_until_ns  # it may be winning for longer than the stagger
         self.send(sender, Granted(message.round_id, message.term, real=True))
 
     def _granted_ns(self, message: Vote) -> int:

@@ -31,8 +31,7 @@ class Standing(Following):
         """P10: the instant to stand, or None while something must happen first."""
         if self.free_since_ns is None:
             return None
-        turn_ns = self.free_since_ns + self.rank() * self.stagger_ns
-        return max(turn_ns, self.pause_until_ns, self.vote_granted_until_ns)  # P13: its candidate may be winning
+        return max(self.free_since_ns + self.rank() * self.stagger_ns, self.pause_until_ns)
 
     def note_freedom(self) -> None:
         """P10: since when nothing but rank has kept this node from standing."""

@@ -440,9 +440,8 @@ MUTANTS = (
     ),
     _m(
         "p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs",
-        "standing",
-        "max(turn_ns, self.pause_until_ns, self.vote_granted_until_ns)",
-        "max(turn_ns, self.pause_until_ns)",
+        "following",
+        "self.pause_until_ns = self.vote_granted_until_ns",
     ),
     _m(
         "p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs",
