@@ -33,6 +33,7 @@ from pgvigil.watchdog.core.record import Document, QuorumRule
 
 NS_PER_HOUR = 3600 * NS_PER_S
 PEACE_LEASES = 6
+SLOW_DISKS_LEASES = 4  # with slow disks: rounds that end too early until their limit has doubled often enough
 MOST_STEPS = 20_000_000
 OURS = (Violation, InvariantError, CommandError, AssertionError, ArithmeticError, LookupError)
 
@@ -152,7 +153,8 @@ class Run:
         plain_ns = self.most_lease_ns + (self.options.size - 1) * renew_ns // 2 + renew_ns
         deadtime_ns = self.options.deadtime_ms * NS_PER_MS
         half_ns = 8 * self.most_lease_ns if self._by_half else 0  # P22: silence of 2 L, a series of 3 L, links 2 L
-        return plain_ns + half_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S
+        slow_ns = SLOW_DISKS_LEASES * self.most_lease_ns if self.options.slow_disks else 0
+        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S + slow_ns + half_ns
 
     def _heal(self) -> None:
         self.injector.end()

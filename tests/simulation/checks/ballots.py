@@ -130,6 +130,8 @@ class Ballots:
         until_ns, term, _ = self._bound.get(record_id, {}).get(candidate, (0, 0, 0))
         if until_ns <= self._world.now_ns or (candidate, term) in self._released or host.main is None:
             return
+        if candidate == host.id and host.main.core.record.released_term >= term:
+            return  # what it decided before its release may wait for the disk still; gate and address are down already
         promise = host.main.core.promise
         if promise is not None and promise.leader != candidate and promise.term >= vote_term:
             return
