@@ -329,7 +329,7 @@ MUTANTS = (
         "half: a late answer counts from its coming", "P22 c", "pgvigil.lifecheck.probes.tie_breaker",
         ("self._series.answered(asked_at_ns,", "self._series.answered(now_ns,"),
         ("        if not trouble and now_ns > asked_at_ns + self._interval_ns:\n", "        if False:\n"),
-        profile="half", limit=60,
+        profile="half", limit=100,
     ),
     _m(
         "half: lease counted from acknowledgements alone", "P22 c", "half",
