@@ -22,6 +22,7 @@ from pgvigil.watchdog.demo.run import Finished, kill_at_once, run, title, wait_u
 POSTGRES_PORT = 5432
 PGPOOL_PORT = 9999
 PCP_PORT = 9898
+DATABASE_TARGET = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
 START_LIMIT_S = 20.0
 _VERSIONS = Path("/usr/lib/postgresql")
 _AS_POSTGRES = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
@@ -55,6 +56,8 @@ class Postgres:
         self._data = lab.database.folder / "data"
         self.access: tuple[str, ...] = ()
         """Lines of pg_hba.conf that come before the one that trusts everybody."""
+        self.statements: tuple[str, ...] = ()
+        """SQL for the new database."""
 
     def start(self) -> None:
         """Make a cluster, start it, wait until it answers."""
@@ -66,15 +69,16 @@ class Postgres:
         with open(self._data / "pg_hba.conf", "a", encoding="ascii") as file:
             file.write("\n".join((*self.access, "host all all 10.77.0.0/24 trust\n")))
         self.start_again()
+        for sql in self.statements:
+            query(self._lab, self._lab.client, DATABASE_TARGET, sql).checked()
 
     def start_again(self) -> None:
         """Start it on the files that it has."""
         folder = self._lab.database.folder
         server = (postgres_binary("postgres"), "-D", str(self._data), *_settings(folder))
         self._lab.start(self._lab.database, (*_OWN_IPC, *_AS_POSTGRES, *server), "postgres.log")
-        address = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
         wait_until(
-            lambda: query(self._lab, self._lab.client, address).code == 0,
+            lambda: query(self._lab, self._lab.client, DATABASE_TARGET).code == 0,
             START_LIMIT_S,
             f"PostgreSQL to answer, see {folder}/postgres.log",
             0.1,
