@@ -1,7 +1,7 @@
 """Every row of the table of lifecheck, once and short: the right sentence, no wrong verdict, the right node leads.
 
-`make lifecheck` plays them in full and judges speed too, on a quiet machine. A test run shares its machine: how long the
-VIP was away is no failure here, nor is a leader whose lease ran out. One that a verdict moved is.
+`make lifecheck` plays them in full and judges speed too, on a quiet machine. A test run shares its machine: how long
+the VIP was away is no failure here, nor is a leader whose lease ran out. One that a verdict moved is.
 """
 
 from __future__ import annotations
