@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pgvigil.watchdog.demo.lifecheck.ground import Setting
@@ -36,8 +37,15 @@ class Says:
     pattern: str
     in_status: bool = False
 
-    def regex(self, struck: str) -> re.Pattern[str]:
-        return re.compile(self.pattern.replace("{struck}", re.escape(struck)))
+    def is_said(self, node: str, text: str, struck: Collection[str]) -> bool:
+        """Whether a node's words are this sentence, with the nodes hit by name."""
+        speaks = (node in struck) is (self.speaker is Speaker.STRUCK)
+        return speaks and matches(self.pattern, text, struck)
+
+
+def matches(pattern: str, text: str, struck: Collection[str]) -> bool:
+    """Whether a pattern is found in a text with {struck} read as one of the nodes hit."""
+    return any(re.search(pattern.replace("{struck}", re.escape(name)), text) for name in struck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class Case:
     move: Move
     limit: Limit
     excused: str = ""
-    """Pattern of the verdicts of death that are right besides `says`."""
+    """Pattern of the verdicts of death ("speaker: text") that are right besides `says`; empty: none is."""
     hold_s: float = 2.0
     """How long the fault lasts after all that was expected has happened."""
     short_s: float = 2.0

@@ -22,6 +22,10 @@ BURNERS = 2 * (os.cpu_count() or 1)
 """Busy processes of the usual priority, two for each core."""
 LINK_LOST = Limit(1000, "a link has to be down for 100 ms before it counts; then a hand-over on the other path")
 LOSSY = Limit(20_000, "TCP's own retries outlast many a lease; nothing but the verdicts is judged here")
+ILL = r"^{struck}: pgpool is dead: |: pgpool of {struck} is dead from here: "
+"""What everybody may say of a pgpool-II that is ill."""
+CUT_OFF = r"^{struck}: |\b{struck} is dead"
+"""What may be said by and about a node that is cut off."""
 
 
 def _pgpool_cases() -> list[Case]:
@@ -29,11 +33,11 @@ def _pgpool_cases() -> list[Case]:
     stopped = Says(Speaker.STRUCK, r"pgpool is dead: .*stopped by a signal for \d+ ms")
     hangs = Says(Speaker.STRUCK, r"pgpool is dead: .*query")
     return [
-        Case("pgpool-killed", Role.LEADER, faults.kill_pgpool, died, Move.MUST, limits.PLANNED),
-        Case("pgpool-killed", Role.STANDBY, faults.kill_pgpool, died, Move.NEVER, limits.UNNOTICED),
-        Case("pgpool-stopped", Role.LEADER, faults.stop_pgpool, stopped, Move.MUST, limits.PLANNED),
-        Case("children-stopped", Role.LEADER, faults.stop_children, hangs, Move.MUST, limits.PLANNED),
-        Case("out-of-connections", Role.LEADER, faults.use_up_connections, hangs, Move.MUST, limits.PLANNED),
+        Case("pgpool-killed", Role.LEADER, faults.kill_pgpool, died, Move.MUST, limits.PLANNED, ILL),
+        Case("pgpool-killed", Role.STANDBY, faults.kill_pgpool, died, Move.NEVER, limits.UNNOTICED, ILL),
+        Case("pgpool-stopped", Role.LEADER, faults.stop_pgpool, stopped, Move.MUST, limits.PLANNED, ILL),
+        Case("children-stopped", Role.LEADER, faults.stop_children, hangs, Move.MUST, limits.PLANNED, ILL),
+        Case("out-of-connections", Role.LEADER, faults.use_up_connections, hangs, Move.MUST, limits.PLANNED, ILL),
         Case(
             "firewalled-from-peers",
             Role.LEADER,
@@ -41,14 +45,15 @@ def _pgpool_cases() -> list[Case]:
             Says(Speaker.STRUCK, r"pgpool is dead: .*2 of 2 peers cannot query it"),
             Move.MUST,
             limits.PLANNED,
+            ILL,
         ),
     ]
 
 
 def _innocent_cases() -> list[Case]:
     """Not the proxy's fault: said, and nothing is moved."""
-    no_backend = Says(Speaker.STRUCK, r"backend", in_status=True)
-    rejected = Says(Speaker.STRUCK, r"password")
+    no_backend = Says(Speaker.STRUCK, r"found no backend", in_status=True)
+    rejected = Says(Speaker.STRUCK, r"not judged by query: .*password")
     return [
         Case("backend-down", Role.LEADER, faults.database_down, no_backend, Move.NEVER, limits.UNNOTICED, hold_s=10),
         Case("wrong-password", Role.LEADER, faults.change_password, rejected, Move.NEVER, limits.UNNOTICED, hold_s=10),
@@ -56,7 +61,6 @@ def _innocent_cases() -> list[Case]:
 
 
 def _network_cases() -> list[Case]:
-    silent = r"silent on eth0 for \d+ ms and on eth1 for \d+ ms"
     return [
         Case(
             "one-path-cut",
@@ -70,10 +74,10 @@ def _network_cases() -> list[Case]:
             "both-paths-cut",
             Role.LEADER,
             network.peers(True, True),
-            Says(Speaker.OTHER, r"{struck}\b.* dead: " + silent),
+            Says(Speaker.OTHER, r"{struck} is dead: silent on eth0 for \d+ ms and on eth1 for \d+ ms"),
             Move.MUST,
             limits.LOST,
-            excused=silent,
+            CUT_OFF,
         ),
         Case(
             "link-down",
@@ -82,6 +86,7 @@ def _network_cases() -> list[Case]:
             Says(Speaker.STRUCK, r"interface eth0 is down"),
             Move.MUST,
             LINK_LOST,
+            CUT_OFF,
         ),
         Case(
             "upstream-gone",

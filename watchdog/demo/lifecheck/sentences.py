@@ -19,7 +19,7 @@ from pgvigil.watchdog.demo.lab import Host
 from pgvigil.watchdog.demo.matrix.moments import read_from, size_of
 
 _LINE = re.compile(r"(?P<when>\S+) (?P<node>\S+) (?P<process>.+?)\[(?P<pid>\d+)\] (?P<level>[A-Z]+) (?P<text>.*)")
-_DEATH = re.compile(r"\bdead: ")
+_DEATH = re.compile(r"\bdead(?: from here)?: ")
 _HANDS_OVER = re.compile(r"\bhands over: ")
 JUDGE = "lifecheck"
 """The process that gives verdicts."""

@@ -8,11 +8,10 @@ left alone as it should be, and nothing of pgvigil restarted, because a verdict 
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pgvigil.watchdog.demo.lifecheck.case import Case, Move, Says, Speaker
+from pgvigil.watchdog.demo.lifecheck.case import Case, Move, Says, matches
 from pgvigil.watchdog.demo.lifecheck.sentences import Sentence
 from pgvigil.watchdog.demo.matrix.history import Judgement
 
@@ -52,10 +51,7 @@ class Found:
 
 def find(says: Says, struck: Collection[str], sentences: Sequence[Sentence]) -> Sentence | None:
     """The first sentence that is what a case expects."""
-    regexes = [says.regex(name) for name in struck]
-    of_struck = says.speaker is Speaker.STRUCK
-    spoken = [sentence for sentence in sentences if (sentence.node in struck) is of_struck]
-    return next((one for one in spoken if any(regex.search(one.text) for regex in regexes)), None)
+    return next((one for one in sentences if says.is_said(one.node, one.text, struck)), None)
 
 
 def judge(case: Case, seen: Seen) -> Found:
@@ -65,7 +61,7 @@ def judge(case: Case, seen: Seen) -> Found:
     last = f"n{seen.history.owners[-1]}" if seen.history.owners else "nobody"
     wrong = [(fault.kind.name, fault.text) for fault in seen.history.faults]
     if case.says is not None and said is None:
-        wrong.append((Wrong.UNSAID.name, f"{case.says.speaker.value} did not say {case.says.pattern!r}"))
+        wrong.append((Wrong.UNSAID.name, f"not said by {case.says.speaker.value}: {case.says.pattern}"))
     wrong += [(Wrong.FALSE.name, f"false verdict of {sentence}") for sentence in false]
     wrong += _moved(case, seen, last)
     if seen.restarted:
@@ -76,11 +72,13 @@ def judge(case: Case, seen: Seen) -> Found:
 
 def false_verdicts(case: Case, seen: Seen) -> list[Sentence]:
     """Verdicts of death that nothing excuses."""
-    right = [case.excused] if case.excused else []
-    right += [case.says.pattern] if case.says is not None else []
-    regexes = [re.compile(text.replace("{struck}", re.escape(name))) for text in right for name in seen.struck]
-    deaths = [sentence for sentence in seen.sentences if sentence.is_death]
-    return [death for death in deaths if not any(regex.search(death.text) for regex in regexes)]
+    return [sentence for sentence in seen.sentences if sentence.is_death and not _is_right(case, sentence, seen.struck)]
+
+
+def _is_right(case: Case, death: Sentence, struck: Collection[str]) -> bool:
+    if case.says is not None and case.says.is_said(death.node, death.text, struck):
+        return True
+    return bool(case.excused) and matches(case.excused, str(death), struck)
 
 
 def _moved(case: Case, seen: Seen, last: str) -> list[tuple[str, str]]:

@@ -127,7 +127,7 @@ def test_every_text_of_a_status_document_is_a_sentence() -> None:
 
 
 def test_the_first_sentence_of_the_right_speaker_counts() -> None:
-    says = Says(Speaker.OTHER, r"{struck}\b.* dead: ")
+    says = Says(Speaker.OTHER, r"\b{struck} is dead: ")
     talk = [said("n1 is dead: x", "n1"), said("n10 is dead: x", "n2"), said("n1 is dead: y", "n3")]
     assert find(says, ("n1",), talk) is talk[2]
     assert find(Says(Speaker.STRUCK, "dead"), ("n1",), talk) is talk[0]
@@ -163,6 +163,10 @@ def test_a_verdict_beside_the_right_one_fails() -> None:
 
 
 def test_what_a_case_excuses_is_no_false_verdict() -> None:
+    ill = [said(DIED), said("pgpool is dead: query refused"), said("pgpool of n1 is dead from here: refused", "n2")]
+    assert kinds(case("pgpool-killed/leader"), seen(ill, history((1, 2)))) == []
+    well = [said("pgpool is dead: query refused", "n2"), said("pgpool of n3 is dead from here: refused", "n1")]
+    assert kinds(case("pgpool-killed/leader"), seen([*ill, *well], history((1, 2)))) == ["FALSE", "FALSE"]
     both = "silent on eth0 for 1001 ms and on eth1 for 1002 ms"
     talk = [said(f"n1 is dead: {both}", "n2"), said(f"n2 is dead: {both}", "n1")]
     assert kinds(case("both-paths-cut/leader"), seen(talk, history((1, 3)))) == []
