@@ -25,8 +25,8 @@ class Word:
 def judge_words(words: Sequence[Word], peers: int) -> Opinion:
     """DEAD or UNKNOWN, never ALIVE: that nobody complains is no proof. `peers` counts all nodes but ours.
 
-    More than half of those that speak, and at least half of all: a lone survivor of five cannot condemn us, one of two can.
-    A peer with wrong credentials says nothing against us, and so speaks for us here.
+    More than half of those that speak, and at least half of all: a lone survivor of five cannot condemn us, one of
+    two can. A peer with wrong credentials says nothing against us, and so speaks for us here.
     """
     against = [word.label for word in words if word.cannot_query]
     count = f"{len(against)} of {len(words)} peers cannot query it"

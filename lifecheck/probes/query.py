@@ -29,6 +29,8 @@ logger = logging.getLogger("pgvigil")
 
 MAX_PASSWORD_BYTES = 4096
 COMPLAIN_EVERY_NS = 60 * NS_PER_S
+# A tick that comes early, because the loop was awake anyway, begins the next round.
+MAX_EARLY_NS = 250 * NS_PER_MS
 LOUD = (Answer.OPERATOR, Answer.OURS)
 OWN = 0
 
@@ -67,6 +69,7 @@ class QueryProbe:
         self._on_peer = on_peer
         self._interval_ns = settings.interval_ms * NS_PER_MS
         self._timeout_ns = settings.timeout_ms * NS_PER_MS
+        self._early_ns = min(MAX_EARLY_NS, self._interval_ns // 4)
         self._started_at_ns = self._due_ns = now_ns
         self._passfile = forget_environment()
         self._resolver = Resolver(watcher, boottime_ns)
@@ -106,7 +109,7 @@ class QueryProbe:
         for one in self._asked:
             if one.question is not None and now_ns >= one.question.deadline_ns:
                 self._end(one, one.question.give_up(now_ns), now_ns)
-        if now_ns >= self._due_ns or self._is_idle():
+        if now_ns + self._early_ns >= self._due_ns:
             self._due_ns = now_ns + self._interval_ns
             self._ask_all(now_ns)
 
@@ -124,10 +127,6 @@ class QueryProbe:
         self._resolver.close()
         self._watcher.unwatch(self._epoll.fileno())
         self._epoll.close()
-
-    def _is_idle(self) -> bool:
-        """Whether a tick that comes early may begin the next round: it was due soon, and nothing is on its way."""
-        return all(one.question is None for one in self._asked)
 
     # --- asking ------------------------------------------------------------------------------------
 
@@ -149,9 +148,7 @@ class QueryProbe:
             self._take(one, Outcome(Answer.OURS, f"query not sent: no address of {one.host} is known"), now_ns, now_ns)
             return
         settings = self._settings
-        target = Target(
-            one.host, address, one.port, settings.database, settings.user, password, self._passfile
-        )
+        target = Target(one.host, address, one.port, settings.database, settings.user, password, self._passfile)
         one.question = Question(target, settings.query, now_ns, now_ns + self._timeout_ns)
         self._follow(one)
         if one.fd < 0:  # libpq failed at once: no socket to wait for

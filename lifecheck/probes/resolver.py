@@ -1,8 +1,8 @@
 """Addresses of hosts that the configuration names, without waiting for a name server.
 
 The C library's look-up blocks for as long as a name server is silent, so a short-lived `getent` does it: one at a
-time, killed after `LIMIT_NS`, and not again for the same name before `AGAIN_NS` have passed. The last address that was found
-stays in use. Literal addresses are their own and cost nothing.
+time, killed after `LIMIT_NS`, and not again for the same name before `AGAIN_NS` have passed. The last address that
+was found stays in use. Literal addresses are their own and cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 import os
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.lifecheck.probes.reading import Watcher
@@ -132,8 +132,3 @@ def first_address(output: bytes) -> str | None:
         if address is not None:
             return address
     return None
-
-
-def names_of(hosts: Sequence[str]) -> tuple[str, ...]:
-    """Those that have to be looked up."""
-    return tuple(host for host in dict.fromkeys(hosts) if host and literal(host) is None)
