@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
@@ -18,9 +19,13 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
+from pgvigil.lifecheck.probes.peers import PeersProbe
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
+
+if TYPE_CHECKING:
+    from pgvigil.lifecheck.probes.query import QueryProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -103,10 +108,26 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        self._query, self._peers = self._start_query(now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
         self.show()
+
+    def _start_query(self, now_ns: int) -> tuple[QueryProbe | None, PeersProbe | None]:
+        settings = self._settings
+        if settings.query is None:
+            return None, None
+        from pgvigil.lifecheck.probes.query import QueryProbe  # libpq's 20 MiB are for those who ask for them
+
+        loop, on_change = self._shell.loop, self._on_change("query")
+        query = QueryProbe(settings.query, settings.peers, loop, on_change, self._on_peer_query, now_ns)
+        self._probes.append(query)
+        if not settings.query.host:
+            return query, None  # no pgpool-II here that a peer could miss
+        peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
+        self._probes.append(peers)
+        return query, peers
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -148,6 +169,25 @@ class Lifecheck:
 
         return changed
 
+    def _on_peer_query(self, node_id: int, health: frames.Health, evidence: str) -> None:
+        logger.log(_level(health), "pgpool of %s is %s from here: %s", self._labels[node_id], health.value, evidence)
+        self._reporter.news(boottime_ns())
+
+    def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
+        """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
+        verdicts = self._judge.verdicts(now_ns)
+        if self._peers is not None:
+            self._peers.hear(verdicts, now_ns)
+        return verdicts if self._query is None else tuple(self._with_query(verdict) for verdict in verdicts)
+
+    def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
+        asked = None if self._query is None else self._query.peer(verdict.node_id)
+        if asked is None:
+            return verdict
+        dead = verdict.health is frames.Health.DEAD and asked.brief
+        evidence = f"{verdict.evidence}, {asked.brief}" if dead else verdict.evidence
+        return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
+
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
 
@@ -156,11 +196,13 @@ class Lifecheck:
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
-            label = self._labels[verdict.node_id]
-            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, verdict.evidence)
+            label, evidence = self._labels[verdict.node_id], self._with_query(verdict).evidence
+            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, evidence)
         if outcome.changed:
             self.show()
         if outcome.news:
+            if self._peers is not None:
+                self._peers.hear(self._judge.verdicts(now_ns), now_ns)
             self._reporter.news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
@@ -199,8 +241,9 @@ class Lifecheck:
             self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
+        peers = self._verdicts(now_ns)
         self._judge_own(now_ns)
-        own, peers = self._own, self._judge.verdicts(now_ns)
+        own = self._own
         troubles = self._troubles.current(now_ns)
         return frames.Verdicts(
             now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit

@@ -307,6 +307,14 @@ def folders_differ(problems: Problems, draft: Draft) -> None:
         problems.mistake(process.at("state_dir"), wrong, "expected a folder of its own on a disk")
 
 
+def query_password_is_private(problems: Problems, draft: Draft) -> None:
+    """Likewise; a method that is not used needs no password."""
+    lifecheck = draft["lifecheck"]
+    if "query" in (lifecheck.get("methods") or ()) and lifecheck.whole("query_password_file"):
+        location, path = lifecheck.at("query_password_file"), lifecheck.get("query_password_file")
+        _private(problems, location, path, lambda name: os.close(keys.check_private(name)))
+
+
 def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
     """Without heartbeats nobody knows of the others."""
     lifecheck = draft["lifecheck"]
@@ -362,6 +370,7 @@ RULES: tuple[Rule, ...] = (
     command_driver_has_commands,
     secret_is_private,
     pcp_password_is_private,
+    query_password_is_private,
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,
