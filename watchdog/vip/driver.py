@@ -18,7 +18,7 @@ from typing import Protocol
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.netlink import KernelRefusal, Link
-from pgvigil.watchdog.commands.runner import Result, Runner
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.settings import VipAddress, VipSettings
 from pgvigil.watchdog.vip.netlink import FOREVER, IFA_F_NOPREFIXROUTE, Address, Addresses, HostAddress
 

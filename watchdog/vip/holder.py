@@ -15,7 +15,7 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.netlink import Link
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.core.vip import Action, Desired, GateState, Observed, Probe, Wanted, decide
 from pgvigil.watchdog.settings import Fence, VipSettings
 from pgvigil.watchdog.vip.announce import Announcer, Question

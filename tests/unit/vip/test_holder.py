@@ -9,7 +9,7 @@ import pytest
 
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.netlink import KernelRefusal, Link
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.core.vip import GateState
 from pgvigil.watchdog.settings import Fence, VipAddress, VipSettings
 from pgvigil.watchdog.vip import holder
