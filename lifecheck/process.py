@@ -109,6 +109,7 @@ class Lifecheck:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
         self._query, self._peers = self._start_query(now_ns)
+        self._watch_host(now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
@@ -128,6 +129,18 @@ class Lifecheck:
         peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
         self._probes.append(peers)
         return query, peers
+
+    def _watch_host(self, now_ns: int) -> None:
+        """What is not configured is not even imported."""
+        links, upstream, loop = self._settings.links, self._settings.upstream, self._shell.loop
+        if links.interfaces or links.vip_interface:
+            from pgvigil.lifecheck.probes.links import LinkProbe
+
+            self._probes.append(LinkProbe(links, loop, self._on_change("links"), now_ns))
+        if upstream is not None:
+            from pgvigil.lifecheck.probes.upstream import UpstreamProbe
+
+            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
