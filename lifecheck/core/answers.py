@@ -34,14 +34,15 @@ class Ending:
     """How a question ended, as the client saw it.
 
     `connected`: the kernel of the other side took the connection. `answered`: pgpool-II answered the first packet.
-    `text` is libpq's message, `sqlstate` that of a statement's error (a failed connection has none in libpq).
+    `error` is libpq's message, None if all went well; `sqlstate` that of a statement's error (libpq tells none for
+    a failed connection).
     """
 
     connected: bool
     answered: bool
     timed_out: bool
     took_ms: int
-    text: str = ""
+    error: str | None = None
     sqlstate: str = ""
 
 
@@ -57,7 +58,8 @@ class Outcome:
 _OURS = ("too many open files", "could not create socket", "cannot assign requested address", "out of memory")
 # pgpool-II writes a capital S; the same words of a PostgreSQL behind it begin with a small one.
 _PGPOOL_IS_FULL = "Sorry, too many clients already"
-# What libpq makes of an error that came instead of an answer to its request for TLS (the text itself is not trusted).
+# libpq 18 does not show the text of an error that came instead of an answer to its request for TLS. pgpool-II sends
+# one before it has read anything in one case only: with reserved_connections, when it is full.
 _ERROR_INSTEAD_OF_ANSWER = "error response during SSL exchange"
 # First pgpool-II's, then PostgreSQL's, then libpq's own.
 _OPERATOR = re.compile(
@@ -68,7 +70,7 @@ _OPERATOR = re.compile(
     re.IGNORECASE,
 )
 _OPERATOR_CLASSES = ("28", "3D", "3F", "42", "0A")  # SQLSTATE: authorization, no database, no schema, syntax, feature
-_PREAMBLE = re.compile(r'connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed: ')
+_PREAMBLE = re.compile(r'connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed:\s*')
 _HINT = re.compile(r"\s*Is the server running on that host and accepting TCP/IP connections\?")
 
 
@@ -76,18 +78,18 @@ def judge(ending: Ending) -> Outcome:
     """Whose fault it was."""
     if ending.timed_out:
         return _timed_out(ending)
-    text = tidy(ending.text)
-    if not ending.text and not ending.sqlstate:
+    if ending.error is None:
         return Outcome(Answer.FINE, f"query answered in {ending.took_ms} ms")
+    text = tidy(ending.error)
     lowered = text.lower()
     if not ending.connected and any(words in lowered for words in _OURS):
         return Outcome(Answer.OURS, f"query not sent: {text}")
-    if _PGPOOL_IS_FULL in text:
+    if _PGPOOL_IS_FULL in text or _ERROR_INSTEAD_OF_ANSWER in text:
         return Outcome(Answer.FULL, f"query refused: pgpool-II is out of connections ({text})")
     if _is_the_operators(ending, text):
         return Outcome(Answer.OPERATOR, f"query not possible: {text}")
     if not ending.answered:
-        return _refused(text)
+        return Outcome(Answer.REFUSED, f"query refused: {text}")
     if _went_away(lowered):
         return Outcome(Answer.REFUSED, f"query refused: pgpool-II dropped the session ({text})")
     return Outcome(Answer.NO_BACKEND, f"query found no backend, but pgpool-II answers: {text}")
@@ -98,6 +100,8 @@ def tidy(text: str) -> str:
     words = _HINT.sub("", _PREAMBLE.sub("", text))
     line = "; ".join(" ".join(part.split()) for part in words.splitlines() if part.strip())
     line = line.removeprefix("FATAL: ").removeprefix("ERROR: ")
+    if not line:
+        return "an error without a text"  # so pgpool-II passes on that a PostgreSQL takes no more connections
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 3] + "..."
 
 
@@ -109,12 +113,6 @@ def _timed_out(ending: Ending) -> Outcome:
         busy = "it hangs, or all its children are busy"
         return Outcome(Answer.HANGS, f"query timed out: pgpool-II has taken no connection {after}; {busy}")
     return Outcome(Answer.SILENT_BEHIND, f"query timed out: pgpool-II answers, but has given no result {after}")
-
-
-def _refused(text: str) -> Outcome:
-    if _ERROR_INSTEAD_OF_ANSWER in text:
-        return Outcome(Answer.REFUSED, f"query refused: pgpool-II takes no session ({text})")
-    return Outcome(Answer.REFUSED, f"query refused: {text}")
 
 
 def _is_the_operators(ending: Ending, text: str) -> bool:

@@ -17,6 +17,7 @@ from pgvigil.lifecheck.core.answers import Ending
 
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 _FAILED_RESULTS = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.NONFATAL_ERROR)
+_TCP_IS_UP = (pq.ConnStatus.MADE, pq.ConnStatus.SSL_STARTUP)
 # The states in which pgpool-II has answered the first packet, given that it was a request for TLS.
 _BEHIND_FIRST_ANSWER = (pq.ConnStatus.AWAITING_RESPONSE, pq.ConnStatus.AUTH_OK, pq.ConnStatus.AUTHENTICATING)
 
@@ -88,7 +89,7 @@ class Question:
 
     def give_up(self, now_ns: int) -> Ending:
         """The deadline has passed."""
-        return self._ending(now_ns, "", timed_out=True)
+        return self._ending(now_ns, None, timed_out=True)
 
     def close(self) -> None:
         """Say good-bye if there is a session, and give the descriptor back."""
@@ -113,7 +114,7 @@ class Question:
     def _note_progress(self) -> None:
         status = self._connection.status
         self._answered = self._answered or status in _BEHIND_FIRST_ANSWER or status == pq.ConnStatus.OK
-        self._connected = self._connected or self._answered or status == pq.ConnStatus.SSL_STARTUP
+        self._connected = self._connected or self._answered or status in _TCP_IS_UP
 
     def _flush(self) -> None:
         self.events = _READ | _WRITE if self._connection.flush() else _READ
@@ -124,14 +125,17 @@ class Question:
         while not self._connection.is_busy():
             result = self._connection.get_result()
             if result is None:
-                text, sqlstate = self._error or ("", "")
+                text, sqlstate = self._error or (None, "")
                 return self._ending(now_ns, text, sqlstate)
             if result.status in _FAILED_RESULTS and self._error is None:
-                state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-                self._error = result.get_error_message(), state.decode("ascii", "replace")
+                primary, state = pq.DiagnosticField.MESSAGE_PRIMARY, pq.DiagnosticField.SQLSTATE
+                words = (result.error_field(primary) or b"").decode("utf-8", "replace")
+                sqlstate = (result.error_field(state) or b"").decode("ascii", "replace")
+                # An error that libpq makes up itself (a connection that broke) has a text only.
+                self._error = words or result.get_error_message(), sqlstate
             result.clear()
         return None
 
-    def _ending(self, now_ns: int, text: str, sqlstate: str = "", timed_out: bool = False) -> Ending:
+    def _ending(self, now_ns: int, error: str | None, sqlstate: str = "", timed_out: bool = False) -> Ending:
         took_ms = (now_ns - self.asked_at_ns) // NS_PER_MS
-        return Ending(self._connected, self._answered, timed_out, took_ms, text, sqlstate)
+        return Ending(self._connected, self._answered, timed_out, took_ms, error, sqlstate)

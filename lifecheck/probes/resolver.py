@@ -126,7 +126,7 @@ class Resolver:
 
 def first_address(output: bytes) -> str | None:
     """The address that getent(1) prefers (RFC 6724), None if it found none."""
-    for line in output.decode("ascii", "replace").splitlines():
+    for line in output.decode("ascii", "replace").split("\n")[:-1]:  # a line that was cut off may hold half an address
         words = line.split()
         address = literal(words[0]) if words else None
         if address is not None:
