@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
@@ -21,6 +22,9 @@ from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
+
+if TYPE_CHECKING:
+    from pgvigil.lifecheck.probes.links import LinkProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -103,6 +107,7 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        self._links: LinkProbe | None = None
         self._watch_host(now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
@@ -115,7 +120,8 @@ class Lifecheck:
         if links.interfaces or links.vip_interface:
             from pgvigil.lifecheck.probes.links import LinkProbe
 
-            self._probes.append(LinkProbe(links, loop, self._on_change("links"), now_ns))
+            self._links = LinkProbe(links, loop, self._on_change("links"), now_ns)
+            self._probes.append(self._links)
         if upstream is not None:
             from pgvigil.lifecheck.probes.upstream import UpstreamProbe
 
@@ -215,8 +221,9 @@ class Lifecheck:
         self._judge_own(now_ns)
         own, peers = self._own, self._judge.verdicts(now_ns)
         troubles = self._troubles.current(now_ns)
+        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit
+            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
         )
 
 
