@@ -65,6 +65,11 @@ class LinksMethod:
         pending = [link.seen_since_ns for link in self._links.values() if self._pending(link)]
         return min(pending) + self._debounce_ns if pending else None
 
+    def vip_cut(self) -> bool:
+        """Whether the interface of the virtual IP is down."""
+        link = self._links.get(self._alone)
+        return link is not None and bool(link.counts)
+
     def any_down(self) -> bool:
         """Whether an interface is down, whatever follows from that."""
         return any(link.counts for link in self._links.values())

@@ -58,6 +58,11 @@ class LinkProbe:
         self._due_ns: int | None = now_ns
         self.reading = Reading(Health.UNKNOWN, now_ns, "not looked at yet")
 
+    @property
+    def vip_cut(self) -> bool:
+        """Whether the interface of the virtual IP is down."""
+        return self.reading.health is Health.DEAD and self._links.vip_cut()
+
     def wake(self) -> int | None:
         return min((at for at in (self._due_ns, self._links.wake()) if at is not None), default=None)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from tests.unit.config.helpers import GOOD, mistakes, outcome
 from tests.unit.config.helpers import warnings as all_warnings
 
 from pgvigil.lifecheck.settings import LinkSettings, UpstreamSettings
-from pgvigil.watchdog.config import host_rules, local_rules
 
 ASKED = GOOD + '[lifecheck]\nmethods = ["heartbeat", "process", "upstream"]\n'
 VIP = '[vip]\naddresses = ["10.0.0.100/24"]\n'
@@ -17,8 +18,7 @@ VIP = '[vip]\naddresses = ["10.0.0.100/24"]\n'
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The programs of this machine, whatever machine the test runs on."""
     here = ["ping", "/usr/bin/sudo"]
-    monkeypatch.setattr(host_rules.shutil, "which", lambda name: name if name in here else None)
-    assert local_rules.shutil is host_rules.shutil
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in here else None)
     return here
 
 

@@ -66,7 +66,7 @@ def test_a_raw_socket_is_tried_where_no_datagram_socket_is_permitted(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = NoNetwork()
-    monkeypatch.setattr(echo.socket, "socket", none)
+    monkeypatch.setattr(socket, "socket", none)
     assert not permitted(FOUR)
     assert none.asked == [socket.SOCK_DGRAM, socket.SOCK_RAW]
     with pytest.raises(CommandError, match="cannot ping: Operation not permitted"):

@@ -224,6 +224,10 @@ class Bench:
         self.loop.join(self.probe)
         self.probe.tick(boottime_ns())
 
+    def health(self) -> Health:
+        """The verdict of now."""
+        return self.probe.reading.health
+
     def turn(self) -> Reading:
         """Let the probe read what has been told."""
         if self.kernel.datagrams or self.kernel.dropped:
@@ -264,7 +268,7 @@ def bench(kernel: Kernel) -> Iterator[Bench]:
 
 
 def test_all_up_is_alive_and_nothing_wakes_the_probe_any_more(bench: Bench) -> None:
-    assert bench.probe.reading.health is Health.ALIVE
+    assert bench.health() is Health.ALIVE
     assert bench.probe.reading.evidence == "eth0 and eth1 are up"
     assert bench.probe.wake() is None
     assert Socket.opened == 1
@@ -361,7 +365,7 @@ def test_after_dropped_events_all_are_read_anew(bench: Bench) -> None:
 
 def test_an_interface_that_is_missing_from_the_start_counts_as_down(kernel: Kernel) -> None:
     bench = Bench(kernel, LinkSettings((), "eth7", 0))
-    assert bench.probe.reading.health is Health.DEAD
+    assert bench.health() is Health.DEAD
     assert "eth7 is down for 0 ms (it does not exist)" in bench.probe.reading.evidence
     kernel.tell(7, "eth7")
     assert bench.turn().health is Health.ALIVE
@@ -372,14 +376,14 @@ def test_an_interface_that_is_missing_from_the_start_counts_as_down(kernel: Kern
 def test_a_kernel_that_does_not_tell_is_no_reason_against_the_node(kernel: Kernel) -> None:
     kernel.refuses = errno.EPERM
     bench = Bench(kernel, LinkSettings((), "eth0", 0))
-    assert bench.probe.reading.health is Health.UNKNOWN
+    assert bench.health() is Health.UNKNOWN
     assert "links are not watched: interface eth0: EPERM" in bench.probe.reading.evidence
     assert Socket.opened == 0
     due_ns = bench.probe.wake()
     assert due_ns is not None
     kernel.refuses = 0
     bench.probe.tick(due_ns)
-    assert bench.probe.reading.health is Health.ALIVE
+    assert bench.health() is Health.ALIVE
     bench.probe.close()
     bench.loop.close()
 

@@ -116,6 +116,10 @@ class Bench:
         self.probe = UpstreamProbe(settings, self.loop, self.changes.append, self.now_ns)
         self.probe.tick(self.now_ns)
 
+    def health(self) -> Health:
+        """The verdict of now."""
+        return self.probe.reading.health
+
     def pass_ms(self, duration_ms: int) -> None:
         """Tick whenever the probe wants it."""
         end_ns = self.now_ns + duration_ms * MS
@@ -151,9 +155,9 @@ def test_silence_of_all_for_two_rounds_is_isolation_and_the_first_answer_ends_it
     echoes[A].answer()
     bench.pass_ms(500)  # the second round has begun; B has missed the first
     bench.pass_ms(300)
-    assert bench.probe.reading.health is Health.ALIVE
+    assert bench.health() is Health.ALIVE
     bench.pass_ms(400)
-    assert bench.probe.reading.health is Health.DEAD
+    assert bench.health() is Health.DEAD
     assert bench.probe.reading.evidence.startswith(f"none of {A}, {B} has answered for ")
     bench.pass_ms(300)
     echoes[B].answer()
@@ -172,7 +176,7 @@ def test_an_answer_after_the_limit_counts_for_nothing(echoes: dict[str, FakeEcho
     bench = Bench((A,))
     bench.pass_ms(300)
     echoes[A].on_end("")
-    assert bench.probe.reading.health is Health.UNKNOWN
+    assert bench.health() is Health.UNKNOWN
 
 
 def test_our_own_standstill_takes_no_life_point(echoes: dict[str, FakeEcho]) -> None:
