@@ -319,10 +319,9 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
-        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
         cannot_query = self.beliefs.cannot_query(now_ns)
-        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0, cannot_query)
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, (), 0, cannot_query)
 
     def _role_changed(self) -> bool:
         said = self._said
