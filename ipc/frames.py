@@ -217,7 +217,8 @@ class PathTrouble:
 class PathEvidence:
     """When a node was last heard on one path (0: never), and how well; None where nothing is known yet.
 
-    `lost_permille` counts the last hundred heartbeats; `silent`: for longer than the detector allows.
+    `lost_permille` counts the last hundred heartbeats. `silent_since_ns` is 0 unless that is longer ago than the
+    detector allows.
     """
 
     interface: str
@@ -225,7 +226,12 @@ class PathEvidence:
     lost_permille: int | None = None
     round_trip_us: int | None = None
     jitter_us: int | None = None
-    silent: bool = False
+    silent_since_ns: int = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether the path is taken for dead."""
+        return self.silent_since_ns > 0
 
 
 @dataclass(frozen=True, slots=True)

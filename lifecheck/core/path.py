@@ -113,7 +113,8 @@ class Path:
 
     def evidence(self) -> PathEvidence:
         """For the report."""
+        silent_since_ns = self.silent_since_ns if self.silent else 0
         if (known := self.quality) is None:
-            return PathEvidence(self.interface, self.heard_at_ns, silent=self.silent)
+            return PathEvidence(self.interface, self.heard_at_ns, silent_since_ns=silent_since_ns)
         measured = known.lost_permille, known.round_trip_us, known.jitter_us
-        return PathEvidence(self.interface, self.heard_at_ns, *measured, self.silent)
+        return PathEvidence(self.interface, self.heard_at_ns, *measured, silent_since_ns)

@@ -144,7 +144,7 @@ def test_how_well_a_path_is_heard_is_told_and_decides_about_patience() -> None:
     together = Heard(2, 0, 2900 * MS, BEAT), Heard(3, 0, 2900 * MS, BEAT)
     core.step(2900 * MS, HeardTogether(together, 0, 0, (quality,)))
     assert patience.asked == [quality] and core.wake() == 3500 * MS
-    assert core.verdicts(2900 * MS)[0].paths == (PathEvidence("eth0", 2900 * MS, 12, 310, 70, False),)
+    assert core.verdicts(2900 * MS)[0].paths == (PathEvidence("eth0", 2900 * MS, 12, 310, 70),)
 
 
 class Patient:
