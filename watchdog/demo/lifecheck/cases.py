@@ -25,7 +25,7 @@ LINK_LOST = Limit(1000, "a link has to be down for 100 ms before it counts; then
 LOSSY = Limit(20_000, "TCP's own retries outlast many a lease; nothing but the verdicts is judged here")
 ILL = r"^{struck}: pgpool is dead: |: pgpool of {struck} is dead from here: "
 """What everybody may say of a pgpool-II that is ill."""
-CUT_OFF = r"^{struck}: |\b{struck} is dead"
+CUT_OFF = r"^{struck}: |\b{struck} (is )?dead"
 """What may be said by and about a node that is cut off."""
 
 
@@ -67,7 +67,7 @@ def _network_cases() -> list[Case]:
             "one-path-cut",
             Role.LEADER,
             network.peers(True, True, path=1),
-            Says(Speaker.OTHER, r"silent on eth1 for \d+ ms", in_status=True),
+            Says(Speaker.OTHER, r"path eth1 to {struck} dead: silent for \d+ ms"),
             Move.NEVER,
             limits.UNNOTICED,
         ),
@@ -75,7 +75,7 @@ def _network_cases() -> list[Case]:
             "both-paths-cut",
             Role.LEADER,
             network.peers(True, True),
-            Says(Speaker.OTHER, r"{struck} is dead: silent on eth0 for \d+ ms and on eth1 for \d+ ms"),
+            Says(Speaker.OTHER, r"node {struck} dead: silent on eth0 for \d+ ms and on eth1 for \d+ ms"),
             Move.MUST,
             limits.LOST,
             CUT_OFF,
