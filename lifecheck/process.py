@@ -205,8 +205,9 @@ class Lifecheck:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
         if asked is None:
             return verdict
-        dead = verdict.health is frames.Health.DEAD and asked.brief
-        evidence = f"{verdict.evidence}, {asked.brief}" if dead else verdict.evidence
+        # An answer may be older than the silence: it proves nothing, and only confuses the sentence.
+        speaks_against = verdict.health is frames.Health.DEAD and asked.failing and asked.brief
+        evidence = f"{verdict.evidence}, {asked.brief}" if speaks_against else verdict.evidence
         return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
 
     def _checks(self) -> tuple[frames.Check, ...]:
