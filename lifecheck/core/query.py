@@ -43,8 +43,8 @@ class QueriedPgpool:
 
     @property
     def brief(self) -> str:
-        """Two words for a sentence about the whole node; empty if the query speaks neither for nor against it."""
-        return "" if self._answer is None or self.health is Health.UNKNOWN else self._answer.value
+        """How the last question failed, for a sentence about the whole node; empty if it did not."""
+        return self._answer.value if self._answer is not None and self.failing else ""
 
     @property
     def failing(self) -> bool:

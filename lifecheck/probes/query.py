@@ -109,7 +109,7 @@ class QueryProbe:
         for one in self._asked:
             if one.question is not None and now_ns >= one.question.deadline_ns:
                 self._end(one, one.question.give_up(now_ns), now_ns)
-        if now_ns + self._early_ns >= self._due_ns:
+        if now_ns >= self._due_ns or (now_ns + self._early_ns >= self._due_ns and self._is_idle()):
             self._due_ns = now_ns + self._interval_ns
             self._ask_all(now_ns)
 
@@ -127,6 +127,10 @@ class QueryProbe:
         self._resolver.close()
         self._watcher.unwatch(self._epoll.fileno())
         self._epoll.close()
+
+    def _is_idle(self) -> bool:
+        """Whether the next round can begin early: a question that still runs would miss it."""
+        return all(one.question is None for one in self._asked)
 
     # --- asking ------------------------------------------------------------------------------------
 

@@ -33,7 +33,9 @@ def test_the_proxys_faults_cost_life_points(answer: Answer) -> None:
 def test_one_answer_gives_all_life_points_back() -> None:
     pgpool = QueriedPgpool(2, 0)
     assert told(pgpool, Answer.HANGS, Answer.FINE, Answer.HANGS, Answer.HANGS)[-2:] == [Health.ALIVE, Health.DEAD]
+    assert pgpool.brief == "query timed out"
     assert told(pgpool, Answer.FINE, start_s=5) == [Health.ALIVE]
+    assert pgpool.brief == ""
 
 
 def test_what_was_never_answered_is_unknown_until_its_life_points_are_gone() -> None:

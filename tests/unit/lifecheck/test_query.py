@@ -278,6 +278,31 @@ def test_our_own_standstill_moves_the_deadlines(bench: Bench) -> None:
     assert [one.health for one in bench.changes] == [Health.DEAD]
 
 
+def test_one_question_follows_the_other_also_when_each_takes_all_its_time(bench: Bench) -> None:
+    server = bench.server(take_no_connection)
+    probe = bench.ask(server.port, interval_ms=10_000, timeout_ms=10_000, life_points=3)
+    start_ns = boottime_ns()
+    for passed_ms, failures in ((0, 0), (9_900, 0), (10_000, 1), (19_900, 1), (20_000, 2)):
+        probe.tick(start_ns + passed_ms * NS_PER_MS)
+        assert f"({failures} of 3" in probe.reading.evidence or not failures
+    probe.tick(start_ns + 30_000 * NS_PER_MS)
+    assert probe.reading.health is Health.DEAD and "for 30000 ms" in probe.reading.evidence
+
+
+def test_an_early_tick_begins_the_next_round_if_nothing_is_on_its_way(bench: Bench) -> None:
+    server = bench.server()
+    probe = bench.ask(server.port, interval_ms=3_600_000, timeout_ms=10_000)
+    probe.tick(boottime_ns())
+    bench.until_health(Health.ALIVE)
+    bench.until(lambda: len(server.startups) == 1)
+    due_ns = probe.wake()
+    assert due_ns is not None
+    probe.tick(due_ns - 300 * NS_PER_MS)
+    assert probe.wake() == due_ns
+    probe.tick(due_ns - 200 * NS_PER_MS)
+    bench.until(lambda: len(server.startups) == 2)
+
+
 def test_libpqs_environment_does_not_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PGSERVICE": "nosuch", "PGOPTIONS": "-c nothing=1", "PGUSER": "somebody"}.items():
         monkeypatch.setenv(name, value)
