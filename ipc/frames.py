@@ -221,7 +221,8 @@ class Check:
 class Verdicts:
     """Everything lifecheck knows; repeated at least every 1.4 seconds.
 
-    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it.
+    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it. `vip_cut`:
+    the interface of the virtual IP is down, so nobody could reach it here.
     """
 
     judged_at_ns: int
@@ -232,6 +233,7 @@ class Verdicts:
     troubles: tuple[PathTrouble, ...]
     checks: tuple[Check, ...] = ()
     unfit: str = ""
+    vip_cut: bool = False
 
 
 # --- watchdog main -> heartbeat senders ----------------------------------------------------------------

@@ -25,6 +25,7 @@ from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
 
 if TYPE_CHECKING:
+    from pgvigil.lifecheck.probes.links import LinkProbe
     from pgvigil.lifecheck.probes.query import QueryProbe
 
 logger = logging.getLogger("pgvigil")
@@ -112,6 +113,8 @@ class Lifecheck:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
         self._query, self._peers = self._start_query(now_ns)
+        self._links: LinkProbe | None = None
+        self._watch_host(now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
@@ -131,6 +134,19 @@ class Lifecheck:
         peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
         self._probes.append(peers)
         return query, peers
+
+    def _watch_host(self, now_ns: int) -> None:
+        """What is not configured is not even imported."""
+        links, upstream, loop = self._settings.links, self._settings.upstream, self._shell.loop
+        if links.interfaces or links.vip_interface:
+            from pgvigil.lifecheck.probes.links import LinkProbe
+
+            self._links = LinkProbe(links, loop, self._on_change("links"), now_ns)
+            self._probes.append(self._links)
+        if upstream is not None:
+            from pgvigil.lifecheck.probes.upstream import UpstreamProbe
+
+            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -249,8 +265,9 @@ class Lifecheck:
         self._judge_own(now_ns)
         own = self._own
         troubles = self._troubles.current(now_ns)
+        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit
+            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
         )
 
 

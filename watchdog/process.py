@@ -23,9 +23,9 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
-from pgvigil.watchdog.commands.runner import Result, Runner
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings

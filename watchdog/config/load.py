@@ -18,7 +18,7 @@ from pgvigil.lifecheck.settings import (
     QuerySettings,
     UpstreamSettings,
 )
-from pgvigil.watchdog.config import keys, local_rules, rules
+from pgvigil.watchdog.config import host_rules, keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.local import LocalNetwork, local_network
@@ -105,6 +105,7 @@ def _this_machine(
     if own is None:
         return "", {}
     local_rules.own_paths_are_here(problems, own, network)
+    host_rules.host_can_be_watched(problems, draft, network)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -245,7 +246,7 @@ class _Assembly:
             deadtime_min_ms=heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms"),
             query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
             upstream=None if "upstream" not in table.get("methods") else self._upstream(),
-            links=LinkSettings(table.get("interfaces"), self.interface, table.get("link_debounce_ms")),
+            links=LinkSettings(table.get("interfaces"), self._vip_link(), table.get("link_debounce_ms")),
             external_timeout_s=table.get("external_timeout_s"),
         )
 
@@ -268,6 +269,11 @@ class _Assembly:
             timeout_ms=table.get("query_timeout_ms"),
             life_points=table.get("query_life_points"),
         )
+
+    def _vip_link(self) -> str:
+        """Commands may carry the virtual IP by other means than an interface of this machine."""
+        by_commands = self.draft["vip"].get("driver") == "command"
+        return "" if by_commands and self.interface not in self.network.interfaces else self.interface
 
     def _upstream(self) -> UpstreamSettings:
         table = self.draft["lifecheck"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
-from pgvigil.watchdog.config import keys
+from pgvigil.watchdog.config import host_rules, keys
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section
@@ -376,4 +376,5 @@ RULES: tuple[Rule, ...] = (
     heartbeat_is_a_method,
     methods_have_what_they_need,
     detector_has_room,
+    host_rules.upstream_is_asked,
 )

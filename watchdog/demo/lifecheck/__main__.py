@@ -67,8 +67,8 @@ def _run_on_one_ground(setting: Setting, waiting: list[Case], short: bool, repor
             while waiting:
                 row = play(ground, waiting.pop(0), short)
                 report.add(row)
-                if not row.holds:
-                    report.say(ground.log_tails(40))
+                if not row.holds and not row.is_only_slow:
+                    report.say(ground.log_tails(30))
                     return
     except (PgvigilError, OSError) as error:
         if waiting:

@@ -20,6 +20,7 @@ from pgvigil.watchdog.demo.matrix.case import Limit, Role
 LONG_S, SHORT_S = 300.0, 20.0
 BURNERS = 2 * (os.cpu_count() or 1)
 """Busy processes of the usual priority, two for each core."""
+HANDED_OVER = Limit(500, "a hand-over; `make matrix` judges how fast it is")
 LINK_LOST = Limit(1000, "a link has to be down for 100 ms before it counts; then a hand-over on the other path")
 LOSSY = Limit(20_000, "TCP's own retries outlast many a lease; nothing but the verdicts is judged here")
 ILL = r"^{struck}: pgpool is dead: |: pgpool of {struck} is dead from here: "
@@ -33,18 +34,18 @@ def _pgpool_cases() -> list[Case]:
     stopped = Says(Speaker.STRUCK, r"pgpool is dead: .*stopped by a signal for \d+ ms")
     hangs = Says(Speaker.STRUCK, r"pgpool is dead: .*query")
     return [
-        Case("pgpool-killed", Role.LEADER, faults.kill_pgpool, died, Move.MUST, limits.PLANNED, ILL),
+        Case("pgpool-killed", Role.LEADER, faults.kill_pgpool, died, Move.MUST, HANDED_OVER, ILL),
         Case("pgpool-killed", Role.STANDBY, faults.kill_pgpool, died, Move.NEVER, limits.UNNOTICED, ILL),
-        Case("pgpool-stopped", Role.LEADER, faults.stop_pgpool, stopped, Move.MUST, limits.PLANNED, ILL),
-        Case("children-stopped", Role.LEADER, faults.stop_children, hangs, Move.MUST, limits.PLANNED, ILL),
-        Case("out-of-connections", Role.LEADER, faults.use_up_connections, hangs, Move.MUST, limits.PLANNED, ILL),
+        Case("pgpool-stopped", Role.LEADER, faults.stop_pgpool, stopped, Move.MUST, HANDED_OVER, ILL),
+        Case("children-stopped", Role.LEADER, faults.stop_children, hangs, Move.MUST, HANDED_OVER, ILL),
+        Case("out-of-connections", Role.LEADER, faults.use_up_connections, hangs, Move.MUST, HANDED_OVER, ILL),
         Case(
             "firewalled-from-peers",
             Role.LEADER,
             faults.firewall_pgpool,
             Says(Speaker.STRUCK, r"pgpool is dead: .*2 of 2 peers cannot query it"),
             Move.MUST,
-            limits.PLANNED,
+            HANDED_OVER,
             ILL,
         ),
     ]
@@ -94,7 +95,7 @@ def _network_cases() -> list[Case]:
             faults.silence_upstream,
             Says(Speaker.STRUCK, r"none of .* has answered"),
             Move.MUST,
-            limits.PLANNED,
+            HANDED_OVER,
         ),
     ]
 
