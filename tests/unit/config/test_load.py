@@ -197,6 +197,11 @@ def test_ten_mistakes_give_a_report_of_ten() -> None:
         (GOOD + '[process]\nlog = "/var/log/x"', ['"file:/absolute/path"']),
         (GOOD + '[process]\nstate_dir = "/run/pgvigil"', ["may be emptied"]),
         (GOOD + '[pgpool]\npcp_password_file = "/nonexistent"', ["pcp_password_file", "0600"]),
+        (
+            GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]\nquery_user = "x"\n'
+            'query_password_file = "/nonexistent"',
+            ["query_password_file", "0600"],
+        ),
         (GOOD.replace("10.0.0.1", "10.0.0.7"), ["does not have this address", "--node-id"]),
     ],
 )
