@@ -204,9 +204,7 @@ class Lifecheck:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
         if asked is None:
             return verdict
-        dead = verdict.health is frames.Health.DEAD and asked.brief
-        evidence = f"{verdict.evidence}, {asked.brief}" if dead else verdict.evidence
-        return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
+        return replace(verdict, query=asked.health, query_evidence=asked.evidence)
 
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
@@ -216,8 +214,8 @@ class Lifecheck:
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
-            label, evidence = self._labels[verdict.node_id], self._with_query(verdict).evidence
-            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, evidence)
+            label = self._labels[verdict.node_id]
+            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, verdict.evidence)
         if outcome.changed:
             self.show()
         if outcome.news:

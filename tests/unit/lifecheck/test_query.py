@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -151,6 +153,31 @@ def silent_behind(client: Client) -> None:
 def test_all_silent_behind_their_proxies_means_a_backend_that_hangs(bench: Bench) -> None:
     bench.ask(bench.server(silent_behind).port, {2: bench.server(silent_behind).port}, timeout_ms=100)
     assert bench.until_health(Health.ALIVE).endswith("no other does, so a backend hangs")
+
+
+def silent_ms(probe: QueryProbe) -> int:
+    found = re.search(r"no result for (\d+) ms", probe.reading.evidence)
+    return int(found[1]) if found else 0
+
+
+def test_a_question_that_hangs_behind_the_proxy_is_not_asked_again_and_may_still_be_answered(bench: Bench) -> None:
+    """Each new one would take another child of pgpool-II until none is left."""
+    asked, may_answer = threading.Semaphore(0), threading.Event()
+
+    def answer_late(client: Client) -> None:
+        client.negotiate()
+        asked.release()
+        may_answer.wait(30)
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(pg.ROW, pg.DONE, pg.READY)
+
+    server = bench.server(answer_late)
+    probe = bench.ask(server.port, timeout_ms=100)
+    bench.until(lambda: silent_ms(probe) > 500)
+    assert asked.acquire(timeout=10) and not asked.acquire(blocking=False)
+    may_answer.set()
+    bench.until(lambda: "query answered in" in probe.reading.evidence)
 
 
 def test_one_silent_while_others_answer_is_dead(bench: Bench) -> None:

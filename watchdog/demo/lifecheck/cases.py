@@ -54,9 +54,11 @@ def _pgpool_cases() -> list[Case]:
 def _innocent_cases() -> list[Case]:
     """Not the proxy's fault: said, and nothing is moved."""
     no_backend = Says(Speaker.STRUCK, r"found no backend", in_status=True)
+    hangs = Says(Speaker.STRUCK, r"no other does, so a backend hangs", in_status=True)
     rejected = Says(Speaker.STRUCK, r"not judged by query: .*password")
     return [
         Case("backend-down", Role.LEADER, faults.database_down, no_backend, Move.NEVER, limits.UNNOTICED, hold_s=10),
+        Case("backend-hangs", Role.LEADER, faults.database_hangs, hangs, Move.NEVER, limits.UNNOTICED, hold_s=15),
         Case("wrong-password", Role.LEADER, faults.change_password, rejected, Move.NEVER, limits.UNNOTICED, hold_s=10),
     ]
 
