@@ -93,6 +93,9 @@ class Lifecheck:
     slack_ns = REPORT_SLACK_NS
 
     def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
+        if settings.query is not None:
+            # libpq's 20 MiB and 0.2 s are for those who ask for them; the time must not count against peers.
+            import pgvigil.lifecheck.probes.query  # noqa: F401
         now_ns = boottime_ns()
         self._settings = settings
         self._shell = shell
@@ -126,7 +129,7 @@ class Lifecheck:
         settings = self._settings
         if settings.query is None:
             return None, None
-        from pgvigil.lifecheck.probes.query import QueryProbe  # libpq's 20 MiB are for those who ask for them
+        from pgvigil.lifecheck.probes.query import QueryProbe
 
         loop, on_change = self._shell.loop, self._on_change("query")
         query = QueryProbe(settings.query, settings.peers, loop, on_change, self._on_peer_query, now_ns)
@@ -182,7 +185,8 @@ class Lifecheck:
         """What to do when a probe's verdict is another one."""
 
         def changed(reading: Reading) -> None:
-            what = "pgpool" if method in PGPOOL_METHODS else f"the check {method}"
+            known = reading.health is not frames.Health.UNKNOWN
+            what = "pgpool" if method in PGPOOL_METHODS and known else f"the check {method}"
             logger.log(_level(reading.health), "%s is %s: %s", what, reading.health.value, reading.evidence)
             self._judge_own(boottime_ns())
             self._reporter.news(boottime_ns())
@@ -205,10 +209,7 @@ class Lifecheck:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
         if asked is None:
             return verdict
-        # An answer may be older than the silence: it proves nothing, and only confuses the sentence.
-        speaks_against = verdict.health is frames.Health.DEAD and asked.failing and asked.brief
-        evidence = f"{verdict.evidence}, {asked.brief}" if speaks_against else verdict.evidence
-        return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
+        return replace(verdict, query=asked.health, query_evidence=asked.evidence)
 
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)

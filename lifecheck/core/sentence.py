@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pgvigil.ipc.frames import NodeVerdict
+from pgvigil.ipc.frames import Health, NodeVerdict
 from pgvigil.lifecheck.core.path import PathChange
 
 
 def evidence(verdict: NodeVerdict, labels: Mapping[int, str]) -> str:
-    """Why a verdict is what it is; what the query found is part of it already."""
+    """Why a verdict is what it is."""
     parts = [verdict.evidence]
+    if verdict.health is Health.DEAD and verdict.query is Health.DEAD:
+        parts.append(verdict.query_evidence)
     if verdict.confirmed_by:
         parts.append(
             f"confirmed by {' and '.join(labels.get(third, f'node {third}') for third in verdict.confirmed_by)}"

@@ -28,7 +28,7 @@ def test_what_was_so_at_the_start_is_no_event_unless_somebody_is_dead() -> None:
 def test_a_change_is_told_once_with_all_its_evidence() -> None:
     chronicle = Chronicle(LABELS)
     chronicle.take(report(ALIVE))
-    dead = replace(DEAD, evidence="silent on eth0 for 1004 ms, query timed out")
+    dead = replace(DEAD, query=Health.DEAD, query_evidence="query timed out")
     sentence = "node pg02 dead: silent on eth0 for 1004 ms, query timed out, confirmed by pg03"
     assert chronicle.take(report(dead)) == [sentence]
     assert chronicle.take(report(replace(dead, evidence="silent on eth0 for 2404 ms"))) == []

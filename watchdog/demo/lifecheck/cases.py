@@ -56,7 +56,7 @@ def _pgpool_cases() -> list[Case]:
 def _innocent_cases() -> list[Case]:
     """Not the proxy's fault: said, and nothing is moved."""
     no_backend = Says(Speaker.STRUCK, r"found no backend", in_status=True)
-    hangs = Says(Speaker.STRUCK, r"a backend hangs", in_status=True)
+    hangs = Says(Speaker.STRUCK, r"no other does, so a backend hangs", in_status=True)
     rejected = Says(Speaker.STRUCK, r"not judged by query: .*password")
     table = [
         ("backend-down", faults.database_down, no_backend),
@@ -64,7 +64,7 @@ def _innocent_cases() -> list[Case]:
         ("wrong-password", faults.change_password, rejected),
     ]
     return [
-        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=10, short_s=LIFE_S)
+        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=12, short_s=LIFE_S)
         for name, fault, says in table
     ]
 

@@ -81,7 +81,7 @@ def database_down(ground: Ground, hosts: Sequence[Host]) -> Blow:
 
 
 def database_hangs(ground: Ground, hosts: Sequence[Host]) -> Blow:
-    """SIGSTOP of PostgreSQL: it takes connections and says nothing."""
+    """SIGSTOP of PostgreSQL: pgpool-II takes every session and waits with it."""
     return _stopped(ground.lab.pids(ground.lab.database))
 
 
