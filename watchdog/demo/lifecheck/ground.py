@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pgvigil.watchdog.demo.lab import CLIENT_ADDRESS, DATABASE_ADDRESS, Lab
 from pgvigil.watchdog.demo.matrix import ground as matrix
@@ -48,7 +49,7 @@ def _furnish(stage: Stage, setting: Setting) -> None:
     password_file = stage.lab.root / "query-password"
     password_file.touch(mode=0o600)
     password_file.write_text(f"{PASSWORD}\n", encoding="ascii")
-    lifecheck = {
+    lifecheck: dict[str, Any] = {
         "methods": ["heartbeat", "process", "query", "upstream"],
         "query_user": USER,
         "query_password_file": str(password_file),
