@@ -64,7 +64,7 @@ def _innocent_cases() -> list[Case]:
         ("wrong-password", faults.change_password, rejected),
     ]
     return [
-        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=12, short_s=LIFE_S)
+        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=15, short_s=LIFE_S)
         for name, fault, says in table
     ]
 
