@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from pgvigil.watchdog.demo.lifecheck.bout import play
-from pgvigil.watchdog.demo.lifecheck.case import Case
+from pgvigil.watchdog.demo.lifecheck.case import SHORT, Case
 from pgvigil.watchdog.demo.lifecheck.cases import all_cases
 from pgvigil.watchdog.demo.lifecheck.ground import Setting, fresh_ground
 from pgvigil.watchdog.demo.lifecheck.row import line
@@ -57,7 +57,7 @@ def grounds() -> Iterator[Grounds]:
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
 def test_a_fault_is_named_and_nothing_else_is(grounds: Grounds, case: Case) -> None:
     ground = grounds.on(case.setting)
-    row = play(ground, case, short=True)
+    row = play(ground, case, SHORT)
     if not set(row.wrong) <= FORGIVEN:
         tails = ground.log_tails(40)
         grounds.close()  # whatever went wrong here shall not spoil the next case
