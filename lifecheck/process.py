@@ -17,8 +17,10 @@ from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
+from pgvigil.lifecheck.core import sentence
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
+from pgvigil.lifecheck.core.path import Fixed, Patience
 from pgvigil.lifecheck.probes.peers import PeersProbe
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
@@ -100,11 +102,14 @@ class Lifecheck:
         self._labels = {peer.node_id: peer.label for peer in settings.peers}
         self._interval_ns = settings.interval_ms * NS_PER_MS
         deadtime_ns = settings.deadtime_ms * NS_PER_MS
-        self._judge = Judge(tuple(self._labels), settings.interfaces, settings.methods, deadtime_ns, now_ns)
+        self._judge = Judge(
+            self._labels, settings.interfaces, settings.methods, patience(settings), self._interval_ns, now_ns
+        )
         self._troubles = TroubleTable()
         self._reporter = Reporter(now_ns)
         self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir), self._on_watchdog)
         self._pulse_due_ns = now_ns + PULSE_NS
+        self._late_times = 0
         self._probes: list[Probe] = []
         self._own = OwnVerdict(frames.Health.ALIVE, now_ns, "pgpool-II is not checked")
         if settings.checks_pgpool:
@@ -214,8 +219,10 @@ class Lifecheck:
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
-            label = self._labels[verdict.node_id]
-            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, verdict.evidence)
+            logger.log(_level(verdict.health), "%s", sentence.of_verdict(self._with_query(verdict), self._labels))
+        for change in outcome.paths:
+            level = logging.WARNING if change.silent else logging.INFO
+            logger.log(level, "%s", sentence.of_path(change, self._labels[change.node_id]))
         if outcome.changed:
             self.show()
         if outcome.news:
@@ -228,10 +235,14 @@ class Lifecheck:
         lateness_ns = now_ns - self._pulse_due_ns
         if lateness_ns <= self._interval_ns:
             return
-        logger.warning(
-            "lifecheck was late by %d ms, so silence of that time is not held against peers; is the host overloaded?",
-            lateness_ns // NS_PER_MS,
+        reason = (
+            f"lifecheck was late by {lateness_ns // NS_PER_MS} ms, so silence of that time is not held against peers; "
+            "is the host overloaded?"
         )
+        logger.warning("%s", reason)
+        self._late_times += 1
+        own = frames.PathTrouble(0, self._settings.node_id, self._late_times, reason)
+        self._troubles.take("lifecheck", own, now_ns)
         self._pulse_due_ns = now_ns + PULSE_NS
         for probe in self._probes:
             probe.late(lateness_ns)
@@ -267,6 +278,16 @@ class Lifecheck:
         return frames.Verdicts(
             now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
         )
+
+
+def patience(settings: LifecheckSettings) -> Patience:
+    """The detector of the configuration."""
+    ceiling_ns = settings.deadtime_ms * NS_PER_MS
+    if not settings.adaptive:
+        return Fixed(ceiling_ns)
+    from pgvigil.lifecheck.core.accrual import Accrual  # costs nothing where it is not chosen
+
+    return Accrual(settings.interval_ms * NS_PER_MS, settings.deadtime_min_ms * NS_PER_MS, ceiling_ns)
 
 
 def _level(health: frames.Health) -> int:

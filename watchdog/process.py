@@ -26,6 +26,7 @@ from pgvigil.ipc.ready import Link, SignOfLife
 from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
+from pgvigil.watchdog.chronicle import Chronicle
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
@@ -43,7 +44,7 @@ from pgvigil.watchdog.vip.release import remove_tables
 
 HOUSEKEEPING_NS = NS_PER_S
 COURIER_RETRY_NS = 20 * NS_PER_MS
-KEPT_EVENTS = 20
+KEPT_EVENTS = 50
 EXIT_OK, EXIT_FAILED = 0, 1
 
 logger = logging.getLogger("pgvigil")
@@ -111,7 +112,9 @@ class Main:
         self.runner = Runner(self.loop)
         self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
         self.vip.prepare()
-        self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
+        peers = {node.id: node.host for node in settings.nodes if node.id != settings.node_id}
+        self.beliefs = Beliefs(tuple(peers))
+        self._chronicle = Chronicle(peers)
         record, wait_until_ns = self._raise_boot()
         self.core = Watchdog(core_settings(settings), record, _chance.randrange, boottime_ns(), wait_until_ns)
         self.writer = Writer(self._store)
@@ -209,6 +212,7 @@ class Main:
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
             else:
+                self.events += [(now_ns, text) for text in self._chronicle.take(frame)]
                 self.tell_views(now_ns)
 
     def tell_views(self, now_ns: int) -> None:
@@ -319,10 +323,9 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
-        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
         cannot_query = self.beliefs.cannot_query(now_ns)
-        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0, cannot_query)
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, (), 0, cannot_query)
 
     def _role_changed(self) -> bool:
         said = self._said

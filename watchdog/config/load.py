@@ -209,6 +209,8 @@ class _Assembly:
         self, cluster: ClusterSettings, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
     ) -> tuple[HeartbeatSettings, ...]:
         key = keys.heartbeat_key(cluster.key, cluster.name)
+        table = self.draft["heartbeat"]
+        latest_ms = table.get("deadtime_ms")
         return tuple(
             HeartbeatSettings(
                 node_id=own.id,
@@ -223,7 +225,8 @@ class _Assembly:
                 key=key,
                 interval_ms=self.draft["heartbeat"].get("interval_ms"),
                 run_dir=process.run_dir,
-                deadtime_ms=self.draft["heartbeat"].get("deadtime_ms"),
+                deadtime_ms=self._deadtime_min_ms() if table.get("detector") == "adaptive" else latest_ms,
+                latest_ms=latest_ms,
             )
             for number, path in enumerate(own.paths)
         )
@@ -243,12 +246,17 @@ class _Assembly:
             pgpool_pid_file=None if without_pgpool else self.draft["pgpool"].get("pid_file"),
             run_dir=process.run_dir,
             adaptive=heartbeat.get("detector") == "adaptive",
-            deadtime_min_ms=heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms"),
+            deadtime_min_ms=self._deadtime_min_ms(),
             query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
             upstream=None if "upstream" not in table.get("methods") else self._upstream(),
             links=LinkSettings(table.get("interfaces"), self._vip_link(), table.get("link_debounce_ms")),
             external_timeout_s=table.get("external_timeout_s"),
         )
+
+    def _deadtime_min_ms(self) -> int:
+        heartbeat = self.draft["heartbeat"]
+        least_ms: int = heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms")
+        return least_ms
 
     def _lifecheck_peer(self, peer: NodeSettings) -> LifecheckPeer:
         """A witness has a pgpool-II only if the file says where."""

@@ -63,7 +63,7 @@ class Case:
     """Pattern of the verdicts of death ("speaker: text") that are right besides `says`; empty: none is."""
     hold_s: float = 2.0
     """How long the fault lasts after all that was expected has happened."""
-    short_s: float = 2.0
+    short_s: float = 0.5
     """The same in a short run."""
     setting: Setting = Setting.PLAIN
 

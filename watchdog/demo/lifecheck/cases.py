@@ -18,6 +18,8 @@ from pgvigil.watchdog.demo.matrix import limits
 from pgvigil.watchdog.demo.matrix.case import Limit, Role
 
 LONG_S, SHORT_S = 300.0, 20.0
+LIFE_S = 5.0
+"""Longer than the life points of a query last: a verdict that must not come has had its time."""
 BURNERS = 2 * (os.cpu_count() or 1)
 """Busy processes of the usual priority, two for each core."""
 HANDED_OVER = Limit(500, "a hand-over; `make matrix` judges how fast it is")
@@ -25,7 +27,7 @@ LINK_LOST = Limit(1000, "a link has to be down for 100 ms before it counts; then
 LOSSY = Limit(20_000, "TCP's own retries outlast many a lease; nothing but the verdicts is judged here")
 ILL = r"^{struck}: pgpool is dead: |: pgpool of {struck} is dead from here: "
 """What everybody may say of a pgpool-II that is ill."""
-CUT_OFF = r"^{struck}: |\b{struck} is dead"
+CUT_OFF = r"^{struck}: |\b{struck} (is )?dead"
 """What may be said by and about a node that is cut off."""
 
 
@@ -56,10 +58,14 @@ def _innocent_cases() -> list[Case]:
     no_backend = Says(Speaker.STRUCK, r"found no backend", in_status=True)
     hangs = Says(Speaker.STRUCK, r"no other does, so a backend hangs", in_status=True)
     rejected = Says(Speaker.STRUCK, r"not judged by query: .*password")
+    table = [
+        ("backend-down", faults.database_down, no_backend),
+        ("backend-hangs", faults.database_hangs, hangs),
+        ("wrong-password", faults.change_password, rejected),
+    ]
     return [
-        Case("backend-down", Role.LEADER, faults.database_down, no_backend, Move.NEVER, limits.UNNOTICED, hold_s=10),
-        Case("backend-hangs", Role.LEADER, faults.database_hangs, hangs, Move.NEVER, limits.UNNOTICED, hold_s=15),
-        Case("wrong-password", Role.LEADER, faults.change_password, rejected, Move.NEVER, limits.UNNOTICED, hold_s=10),
+        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=15, short_s=LIFE_S)
+        for name, fault, says in table
     ]
 
 
@@ -69,7 +75,7 @@ def _network_cases() -> list[Case]:
             "one-path-cut",
             Role.LEADER,
             network.peers(True, True, path=1),
-            Says(Speaker.OTHER, r"silent on eth1 for \d+ ms", in_status=True),
+            Says(Speaker.OTHER, r"path eth1 to {struck} dead: silent for \d+ ms"),
             Move.NEVER,
             limits.UNNOTICED,
         ),
@@ -77,7 +83,7 @@ def _network_cases() -> list[Case]:
             "both-paths-cut",
             Role.LEADER,
             network.peers(True, True),
-            Says(Speaker.OTHER, r"{struck} is dead: silent on eth0 for \d+ ms and on eth1 for \d+ ms"),
+            Says(Speaker.OTHER, r"node {struck} dead: silent on eth0 for \d+ ms and on eth1 for \d+ ms"),
             Move.MUST,
             limits.LOST,
             CUT_OFF,
