@@ -75,7 +75,7 @@ class QueryProbe:
         self._passfile = forget_environment()
         self._resolver = Resolver(watcher, boottime_ns)
         self._asked = [self._new(OWN, "the local pgpool-II", settings.host, settings.port)] if settings.host else []
-        self._asked += [self._new(p.node_id, p.label, p.pgpool_host, p.pgpool_port) for p in peers if p.pgpool_host]
+        self._asked += [self._of_peer(peer) for peer in peers if peer.pgpool_host]
         self._by_id = {one.node_id: one for one in self._asked}
         self._by_fd: dict[int, _Asked] = {}
         self._epoll = select.epoll()
@@ -244,6 +244,9 @@ class QueryProbe:
         one.complained_at_ns = now_ns
         advice = "; mend query_user, query_password_file or query_database" if outcome.answer is Answer.OPERATOR else ""
         logger.error("%s is not judged by query: %s%s", one.label, outcome.evidence, advice)
+
+    def _of_peer(self, peer: LifecheckPeer) -> _Asked:
+        return self._new(peer.node_id, f"the pgpool-II of {peer.label}", peer.pgpool_host, peer.pgpool_port)
 
     def _new(self, node_id: int, label: str, host: str, port: int) -> _Asked:
         pgpool = QueriedPgpool(self._settings.life_points, self._started_at_ns)

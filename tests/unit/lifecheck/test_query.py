@@ -281,6 +281,23 @@ def test_an_error_of_the_statement_is_the_operators(bench: Bench) -> None:
     )
 
 
+def test_without_a_password_file_pgpass_is_read(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_password(client: Client) -> None:
+        client.negotiate()
+        client.send(pg.CLEAR_TEXT_PASSWORD)
+        assert client.message() == b"popen\0"
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(pg.ROW, pg.DONE, pg.READY)
+
+    pgpass = tmp_path / ".pgpass"
+    pgpass.touch(mode=0o600)
+    pgpass.write_text("localhost:*:template1:watch:open\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bench.ask(bench.server(check_password).port, host="localhost")
+    bench.until_health(Health.ALIVE)
+
+
 def test_a_password_file_that_others_can_read_stops_the_questions(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("sesame\n")
