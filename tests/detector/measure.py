@@ -50,20 +50,22 @@ def measure(detector: Detector, weather: Weather, third: bool, hours: float, ons
     end_ns = model.now_ns + seconds(3600 * hours)
     detected: list[int] = []
     while model.now_ns < end_ns:
-        detected.append(_detection_ms(copy.deepcopy(model), len(detected)))
+        detected += _detection_ms(copy.deepcopy(model), len(detected))
         model.run_until(model.now_ns + seconds(BETWEEN_CRASHES_S))
     alarmed = _alarmed_onsets(detector, weather, third, onsets, seed)
     return Figures(hours, len(model.watcher.deaths), tuple(sorted(detected)), onsets, alarmed)
 
 
-def _detection_ms(model: Model, seed: int) -> int:
-    """How long after the crash the peer is dead for the watcher."""
+def _detection_ms(model: Model, seed: int) -> list[int]:
+    """How long after the crash the peer is dead for the watcher; nothing if it was taken for dead before."""
     crashed_ns = model.crash(seed)
+    if model.watcher.dead:
+        return []
     model.watcher.deaths.clear()
     model.run_until(crashed_ns + seconds(NEVER_S))
     if not model.watcher.deaths:
         raise AssertionError(f"the peer was not found dead within {NEVER_S} s")
-    return (model.watcher.deaths[0] - crashed_ns) // NS_PER_MS
+    return [(model.watcher.deaths[0] - crashed_ns) // NS_PER_MS]
 
 
 def _alarmed_onsets(detector: Detector, weather: Weather, third: bool, onsets: int, seed: int) -> int:

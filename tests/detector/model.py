@@ -102,6 +102,7 @@ class Watcher:
         self._judge = Judge(labels, ("eth0",), ("heartbeat",), detector.patience(), INTERVAL_NS, 0)
         self.deaths: list[int] = []
         """When the peer was declared dead."""
+        self.dead = False
 
     def hear(self, now_ns: int, source: Source, sequence: int) -> None:
         """A datagram arrives."""
@@ -138,8 +139,9 @@ class Watcher:
 
     def _step(self, now_ns: int, event: HeardTogether | None) -> None:
         for verdict in self._judge.step(now_ns, event).changed:
-            if verdict.node_id == PEER and verdict.health is Health.DEAD:
-                self.deaths.append(now_ns)
+            if verdict.node_id == PEER:
+                self.dead = verdict.health is Health.DEAD
+                self.deaths += [now_ns] if self.dead else []
 
 
 class Model:

@@ -12,8 +12,8 @@ ADAPTIVE = Detector("adaptive", 600, 3000)
 def test_a_dead_peer_is_found_within_the_dead_time_and_sooner_on_a_path_that_loses_nothing() -> None:
     fixed = measure(FIXED, Weather(0), True, 0.5, 0, 1).detected_ms
     adaptive = measure(ADAPTIVE, Weather(0), True, 0.5, 0, 1).detected_ms
-    assert 790 <= fixed[0] and fixed[-1] <= 1010  # the last heartbeat was sent up to one interval before
-    assert 400 <= adaptive[0] and adaptive[-1] <= 650
+    assert fixed[0] >= 790 and fixed[-1] <= 1010  # the last heartbeat was sent up to one interval before
+    assert adaptive[0] >= 400 and adaptive[-1] <= 650
 
 
 def test_loss_makes_a_fixed_dead_time_wrong_and_an_adaptive_one_patient() -> None:
