@@ -24,7 +24,7 @@ from pgvigil.ipc.frames import Beat
 from pgvigil.ipc.hashing import blake2b, compare_digest
 
 MAGIC = b"pgvH"
-VERSION = 1
+VERSION = 2
 KEY_ID_BYTES = 8
 MAC_BYTES = 16
 HEADER_BYTES = len(MAGIC) + 1 + KEY_ID_BYTES

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from operator import attrgetter
 
 from pgvigil.heartbeat import udp
 from pgvigil.heartbeat.packet import Heartbeat, Signer
@@ -68,12 +69,10 @@ class Words:
 
 def differs(old: frames.Beat | None, new: frames.Beat) -> bool:
     """Whether peers should hear of it at once."""
-    return old is None or (old.role, old.term, old.electable, old.pgpool) != (
-        new.role,
-        new.term,
-        new.electable,
-        new.pgpool,
-    )
+    return old is None or _acted_on(old) != _acted_on(new)
+
+
+_acted_on = attrgetter("role", "term", "electable", "pgpool", "cannot_query")
 
 
 class Sender:

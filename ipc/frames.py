@@ -130,7 +130,8 @@ class Beat:
     """What a node says of itself in every heartbeat.
 
     `up_for_ms` is how long its watchdog has been up, `electable` its own word that it could lead,
-    `hears` the ids of the nodes it believes alive, `content_age_ms` how old the watchdog's words are.
+    `hears` the ids of the nodes it believes alive, `content_age_ms` how old the watchdog's words are,
+    `cannot_query` the ids of the nodes whose pgpool-II it cannot query.
     """
 
     role: Role
@@ -141,6 +142,7 @@ class Beat:
     up_for_ms: int
     hears: tuple[int, ...]
     content_age_ms: int
+    cannot_query: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +177,24 @@ class PathTrouble:
 
 @dataclass(frozen=True, slots=True)
 class PathEvidence:
-    """When a node was last heard on one path; 0 means never."""
+    """When a node was last heard on one path (0: never), and how well; None where nothing is known yet.
+
+    `lost_permille` counts the heartbeats of the last while that did not come.
+    """
 
     interface: str
     last_heard_at_ns: int
+    lost_permille: int | None = None
+    round_trip_us: int | None = None
+    jitter_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """Lifecheck's verdict on one peer, with its evidence and since when it holds."""
+    """Lifecheck's verdict on one peer, with its evidence and since when it holds.
+
+    `query` is the peer's pgpool-II as this node can query it: its own affair, no part of `health`.
+    """
 
     node_id: int
     health: Health
@@ -192,11 +203,26 @@ class NodeVerdict:
     paths: tuple[PathEvidence, ...]
     beat: Beat | None
     beat_at_ns: int
+    query: Health = Health.UNKNOWN
+    query_evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one method says of this node itself."""
+
+    method: str
+    health: Health
+    since_ns: int
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Everything lifecheck knows; repeated at least every 1.4 seconds."""
+    """Everything lifecheck knows; repeated at least every 1.4 seconds.
+
+    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it.
+    """
 
     judged_at_ns: int
     pgpool: Health
@@ -204,6 +230,8 @@ class Verdicts:
     pgpool_evidence: str
     peers: tuple[NodeVerdict, ...]
     troubles: tuple[PathTrouble, ...]
+    checks: tuple[Check, ...] = ()
+    unfit: str = ""
 
 
 # --- watchdog main <-> lifecheck: what is outside of pgvigil ------------------------------------------------

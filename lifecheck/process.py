@@ -8,6 +8,7 @@ nothing about leadership, and judges peers only by what `lifecheck.core` makes o
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from pgvigil.heartbeat.shell import Shell
@@ -16,7 +17,9 @@ from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
-from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, Reading
+from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
+from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
+from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
 
 logger = logging.getLogger("pgvigil")
@@ -93,17 +96,22 @@ class Lifecheck:
         self._reporter = Reporter(now_ns)
         self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir), self._on_watchdog)
         self._pulse_due_ns = now_ns + PULSE_NS
-        self._probe: PgpoolProbe | None = None
-        self._unchecked = frames.Health.ALIVE, now_ns, "pgpool-II is not checked"
-        if settings.pgpool_pid_file is not None and settings.checks_pgpool:
-            self._probe = PgpoolProbe(settings.pgpool_pid_file, deadtime_ns, shell.loop, self._on_pgpool, now_ns)
-            self._probe.tick(now_ns)
+        self._probes: list[Probe] = []
+        self._own = OwnVerdict(frames.Health.ALIVE, now_ns, "pgpool-II is not checked")
+        if settings.checks_pgpool:
+            self._own = OwnVerdict(frames.Health.UNKNOWN, now_ns, "not looked at yet")
+        if settings.pgpool_pid_file is not None and "process" in settings.methods:
+            pid_file, loop = settings.pgpool_pid_file, shell.loop
+            self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        for probe in self._probes:
+            probe.tick(now_ns)
+        self._judge_own(now_ns)
         self.show()
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
         alive = self._judge.count(frames.Health.ALIVE)
-        pgpool = self._pgpool()[0].value if self._settings.checks_pgpool else "not checked"
+        pgpool = self._own.health.value if self._settings.checks_pgpool else "not checked"
         return f"lifecheck ({alive}/{len(self._labels)} peers alive, pgpool {pgpool})"
 
     def show(self) -> None:
@@ -128,12 +136,23 @@ class Lifecheck:
         """Watchdog main was started (again)."""
         self._reporter.news(boottime_ns())
 
-    def _on_pgpool(self, reading: Reading) -> None:
-        logger.log(_level(reading.health), "pgpool is %s: %s", reading.health.value, reading.evidence)
-        self._reporter.news(boottime_ns())
-        # Without a probe yet this is its first reading, and __init__ shows it.
-        if self._probe is not None:
+    def _on_change(self, method: str) -> Callable[[Reading], None]:
+        """What to do when a probe's verdict is another one."""
+
+        def changed(reading: Reading) -> None:
+            what = "pgpool" if method in PGPOOL_METHODS else f"the check {method}"
+            logger.log(_level(reading.health), "%s is %s: %s", what, reading.health.value, reading.evidence)
+            self._judge_own(boottime_ns())
+            self._reporter.news(boottime_ns())
             self.show()
+
+        return changed
+
+    def _checks(self) -> tuple[frames.Check, ...]:
+        return tuple(probe.reading.check(probe.method) for probe in self._probes)
+
+    def _judge_own(self, now_ns: int) -> None:
+        self._own = judge_own(self._checks(), self._own, now_ns)
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
@@ -154,16 +173,15 @@ class Lifecheck:
             lateness_ns // NS_PER_MS,
         )
         self._pulse_due_ns = now_ns + PULSE_NS
-        if self._probe is not None:
-            self._probe.late(lateness_ns)
+        for probe in self._probes:
+            probe.late(lateness_ns)
         self._conclude(self._judge.step(now_ns, Late(lateness_ns)), now_ns)
 
     # --- deadlines --------------------------------------------------------------------------------
 
     def wake(self) -> int | None:
         deadlines = [self._reporter.due_ns, self._pulse_due_ns, self._judge.wake()]
-        if self._probe is not None:
-            deadlines.append(self._probe.wake())
+        deadlines += [probe.wake() for probe in self._probes]
         return min(at for at in deadlines if at is not None)
 
     def tick(self, now_ns: int) -> None:
@@ -173,21 +191,20 @@ class Lifecheck:
         horizon_ns = now_ns + PULSE_SLACK_NS
         if horizon_ns >= self._pulse_due_ns:
             self._pulse_due_ns = now_ns + PULSE_NS
-        if self._probe is not None and horizon_ns >= (self._probe.wake() or 0):
-            self._probe.tick(now_ns)
+        for probe in self._probes:
+            at = probe.wake()
+            if at is not None and horizon_ns >= at:
+                probe.tick(now_ns)
         if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
             self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
-        health, since_ns, evidence = self._pgpool()
-        peers = self._judge.verdicts(now_ns)
-        return frames.Verdicts(now_ns, health, since_ns, evidence, peers, self._troubles.current(now_ns))
-
-    def _pgpool(self) -> tuple[frames.Health, int, str]:
-        if self._probe is None:
-            return self._unchecked
-        reading = self._probe.reading
-        return reading.health, reading.since_ns, reading.evidence
+        self._judge_own(now_ns)
+        own, peers = self._own, self._judge.verdicts(now_ns)
+        troubles = self._troubles.current(now_ns)
+        return frames.Verdicts(
+            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit
+        )
 
 
 def _level(health: frames.Health) -> int:

@@ -40,6 +40,12 @@ class Beliefs:
             return None
         return next((verdict for verdict in self.verdicts.peers if verdict.node_id == node_id), None)
 
+    def cannot_query(self, now_ns: int) -> tuple[int, ...]:
+        """The nodes whose pgpool-II this node cannot query."""
+        if self.verdicts is None or now_ns >= self.stale_at_ns():
+            return ()
+        return tuple(verdict.node_id for verdict in self.verdicts.peers if verdict.query is Health.DEAD)
+
     def stale_at_ns(self) -> int:
         """When the verdicts stop to count."""
         return self.heard_at_ns + STALE_NS
@@ -52,7 +58,7 @@ class Beliefs:
         if now_ns >= self.stale_at_ns():
             silent_ms = (now_ns - self.heard_at_ns) // NS_PER_MS // 1000 * 1000
             return Views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", self._peers(now_ns))
-        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns))
+        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns), verdicts.unfit)
 
     def _peers(self, now_ns: int) -> tuple[PeerView, ...]:
         return tuple(self._peer(node_id, now_ns) for node_id in self._node_ids)

@@ -216,6 +216,8 @@ class Main:
         views = self.beliefs.views(now_ns)
         if views != self.core.views:
             self.dispatch(views)
+        else:
+            self._say_news(now_ns)
 
     def _vip_changed(self) -> None:
         status = self.vip.status()
@@ -319,7 +321,8 @@ class Main:
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
         hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
-        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0)
+        cannot_query = self.beliefs.cannot_query(now_ns)
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0, cannot_query)
 
     def _role_changed(self) -> bool:
         said = self._said
@@ -329,7 +332,8 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns))
+        cannot_query = self.beliefs.cannot_query(now_ns)
+        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), cannot_query)
         if basis == self._basis:
             return
         self._basis = basis

@@ -114,7 +114,7 @@ class Judge:
         beat, _ = self._heartbeats.beat(node_id)
         if beat is None:
             return False
-        words = (beat.role, beat.term, beat.electable, beat.pgpool)
+        words = (beat.role, beat.term, beat.electable, beat.pgpool, beat.cannot_query)
         known = self._words.get(node_id)
         self._words[node_id] = words
         return words != known

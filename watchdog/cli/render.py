@@ -43,7 +43,8 @@ def page(reading: Reading, colour: bool = False) -> str:
     if reading.status is None:
         return "\n".join(_silent(reading, colour))
     status = reading.status
-    blocks = [_head(status, colour), _facts(status, colour), _nodes(status, colour), _processes(status, colour)]
+    facts, nodes = _facts(status, colour), _nodes(status, colour)
+    blocks = [_head(status, colour), facts, nodes, _checks(status, colour), _processes(status, colour)]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
 
@@ -146,6 +147,20 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
                 _evidence(item),
             )
         )
+    return table(rows, colour)
+
+
+def _checks(status: dict[str, Any], colour: bool) -> list[str]:
+    """What each method says of this node; a single one stands in the table of nodes already."""
+    own = next((item for item in _rows(status, "nodes") if item.get("self")), {})
+    checks = _rows(own, "checks")
+    if len(checks) < 2:
+        return []
+    rows = [("CHECK", "RESULT", "FOR", "EVIDENCE")]
+    rows += [
+        (_word(item, "method"), _word(item, "health"), duration(item.get("since_ms")), _word(item, "evidence"))
+        for item in checks
+    ]
     return table(rows, colour)
 
 

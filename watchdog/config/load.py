@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgvigil.heartbeat.settings import HeartbeatSettings, PeerAddress
-from pgvigil.lifecheck.settings import LifecheckPeer, LifecheckSettings
+from pgvigil.lifecheck.settings import (
+    LifecheckPeer,
+    LifecheckSettings,
+    LinkSettings,
+    QuerySettings,
+    UpstreamSettings,
+)
 from pgvigil.watchdog.config import keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
@@ -224,17 +230,53 @@ class _Assembly:
     def _lifecheck(
         self, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
     ) -> LifecheckSettings:
-        heartbeat = self.draft["heartbeat"]
+        heartbeat, table = self.draft["heartbeat"], self.draft["lifecheck"]
         without_pgpool = own.witness and "pgpool_host" not in self.own.section.given
         return LifecheckSettings(
             node_id=own.id,
-            peers=tuple(LifecheckPeer(peer.id, peer.host) for peer in peers),
+            peers=tuple(self._lifecheck_peer(peer) for peer in peers),
             interfaces=tuple(path.interface for path in own.paths),
-            methods=self.draft["lifecheck"].get("methods"),
+            methods=table.get("methods"),
             interval_ms=heartbeat.get("interval_ms"),
             deadtime_ms=heartbeat.get("deadtime_ms"),
             pgpool_pid_file=None if without_pgpool else self.draft["pgpool"].get("pid_file"),
             run_dir=process.run_dir,
+            adaptive=heartbeat.get("detector") == "adaptive",
+            deadtime_min_ms=heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms"),
+            query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
+            upstream=None if "upstream" not in table.get("methods") else self._upstream(),
+            links=LinkSettings(table.get("interfaces"), self.interface, table.get("link_debounce_ms")),
+            external_timeout_s=table.get("external_timeout_s"),
+        )
+
+    def _lifecheck_peer(self, peer: NodeSettings) -> LifecheckPeer:
+        """A witness has a pgpool-II only if the file says where."""
+        draft = next(node for node in self.draft.nodes if node.section.get("id") == peer.id)
+        without_pgpool = peer.witness and "pgpool_host" not in draft.section.given
+        return LifecheckPeer(peer.id, peer.host, "" if without_pgpool else peer.pgpool_host, peer.pgpool_port)
+
+    def _query(self, own: NodeSettings, without_pgpool: bool) -> QuerySettings:
+        table = self.draft["lifecheck"]
+        return QuerySettings(
+            host="" if without_pgpool else own.pgpool_host,
+            port=own.pgpool_port,
+            query=table.get("query"),
+            database=table.get("query_database"),
+            user=table.get("query_user"),
+            password_file=table.get("query_password_file"),
+            interval_ms=table.get("query_interval_ms"),
+            timeout_ms=table.get("query_timeout_ms"),
+            life_points=table.get("query_life_points"),
+        )
+
+    def _upstream(self) -> UpstreamSettings:
+        table = self.draft["lifecheck"]
+        return UpstreamSettings(
+            servers=table.get("upstream_servers"),
+            command=table.get("upstream_command"),
+            interval_ms=table.get("upstream_interval_ms"),
+            timeout_ms=table.get("upstream_timeout_ms"),
+            life_points=table.get("upstream_life_points"),
         )
 
     def _vip(self) -> VipSettings:

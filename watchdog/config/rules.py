@@ -317,8 +317,32 @@ def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
         problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
     if len(set(methods)) != len(methods):
         problems.mistake(lifecheck.at("methods"), "names a method twice", "expected each once")
-    if "process" not in methods:
+    if not {"process", "query", "external"} & set(methods):
         problems.warn(lifecheck.at("methods"), "nobody notices when the local pgpool-II dies", 'add "process"')
+
+
+def methods_have_what_they_need(problems: Problems, draft: Draft) -> None:
+    """A method without its settings would judge nobody, and nobody would notice."""
+    lifecheck = draft["lifecheck"]
+    methods = lifecheck.get("methods") or ()
+    if "query" in methods and not lifecheck.get("query_user"):
+        wrong = 'has "query", but query_user is not set'
+        problems.mistake(lifecheck.at("methods"), wrong, "expected query_user = the name of a PostgreSQL user")
+    if "upstream" in methods and lifecheck.whole("upstream_servers") and not lifecheck.get("upstream_servers"):
+        wrong = 'has "upstream", but upstream_servers is empty'
+        problems.mistake(lifecheck.at("methods"), wrong, 'expected upstream_servers such as ["10.0.0.1"]')
+
+
+def detector_has_room(problems: Problems, draft: Draft) -> None:
+    """The floor of the adaptive detector lies between what one lost datagram costs and its ceiling."""
+    heartbeat = draft["heartbeat"]
+    floor_ms = heartbeat.get("deadtime_min_ms")
+    if floor_ms is None or not heartbeat.whole("interval_ms", "deadtime_ms"):
+        return
+    least_ms, most_ms = 3 * heartbeat.get("interval_ms"), heartbeat.get("deadtime_ms")
+    if not least_ms <= floor_ms <= most_ms:
+        wrong = f"is not between three intervals ({least_ms} ms) and deadtime_ms ({most_ms} ms)"
+        problems.mistake(heartbeat.at("deadtime_min_ms"), wrong, f"expected {least_ms} to {most_ms}")
 
 
 RULES: tuple[Rule, ...] = (
@@ -341,4 +365,6 @@ RULES: tuple[Rule, ...] = (
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,
+    methods_have_what_they_need,
+    detector_has_room,
 )

@@ -325,6 +325,8 @@ class Base(ABC):
             return "the cluster is paused"
         if self.views.pgpool is not Health.ALIVE:
             return f"its pgpool-II is {self.views.pgpool.value}: {self.views.evidence}"
+        if self.views.unfit:
+            return self.views.unfit
         if not self.fence.can_hold:
             return f"it cannot hold the VIP safely: {self.fence.reason}"
         return None

@@ -48,11 +48,12 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Lifecheck's newest verdicts: the local pgpool-II and the peers."""
+    """Lifecheck's newest verdicts: the local pgpool-II and the peers; `unfit` is another reason not to lead."""
 
     pgpool: Health
     evidence: str
     peers: tuple[PeerView, ...]
+    unfit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

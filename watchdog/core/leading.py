@@ -395,7 +395,7 @@ class Leading(Standing):
     def _stay_electable(self) -> None:
         """A leader that may not lead any more hands over, if anybody else can; preemption is asked for likewise."""
         reason = None
-        if self.views.pgpool is Health.DEAD or not self.fence.can_hold:
+        if self.views.pgpool is Health.DEAD or self.views.unfit or not self.fence.can_hold:
             reason = self.unfit_reason()
         fit = self._successors() if reason is not None or self.settings.preempt else []
         if reason is not None and fit:

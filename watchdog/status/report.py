@@ -185,8 +185,25 @@ class Report:
             "age_ms": 0,
             "pgpool": self._pgpool_word(views.pgpool, main.settings.lifecheck.checks_pgpool),
             "electable": core.named and views.pgpool is Health.ALIVE and core.unfit_reason() is None,
+            "unfit": views.unfit or None,
+            "checks": self._checks(now_ns),
             "paths": [],
         }
+
+    def _checks(self, now_ns: int) -> list[dict[str, object]]:
+        """What the methods of lifecheck say of this node; nothing when lifecheck has fallen silent."""
+        beliefs = self._main.beliefs
+        if beliefs.verdicts is None or now_ns >= beliefs.stale_at_ns():
+            return []
+        return [
+            {
+                "method": check.method,
+                "health": check.health.value,
+                "since_ms": max(0, (now_ns - check.since_ns) // NS_PER_MS),
+                "evidence": check.evidence,
+            }
+            for check in beliefs.verdicts.checks
+        ]
 
     @staticmethod
     def _pgpool_word(health: Health, checked: bool) -> str:
@@ -204,6 +221,9 @@ class Report:
             "age_ms": None,
             "pgpool": Health.UNKNOWN.value,
             "electable": None,
+            "query": None,
+            "query_evidence": None,
+            "cannot_query": [],
             "paths": [],
         }
         if verdict is None:
@@ -212,10 +232,15 @@ class Report:
             "health": verdict.health.value,
             "evidence": verdict.evidence,
             "since_ms": (now_ns - verdict.since_ns) // NS_PER_MS,
+            "query": verdict.query.value if verdict.query_evidence else None,
+            "query_evidence": verdict.query_evidence or None,
             "paths": [
                 {
                     "interface": path.interface,
                     "last_heard_ms": (now_ns - path.last_heard_at_ns) // NS_PER_MS if path.last_heard_at_ns else None,
+                    "lost_permille": path.lost_permille,
+                    "round_trip_us": path.round_trip_us,
+                    "jitter_us": path.jitter_us,
                 }
                 for path in verdict.paths
             ],
@@ -227,6 +252,9 @@ class Report:
         if verdict.health is not Health.ALIVE:
             return {**unknown, **known}
         known.update(role=beat.role.value, term=beat.term, electable=beat.electable)
+        known.update(cannot_query=list(beat.cannot_query))
         # The methods are the same on all nodes; whether a witness has a pgpool-II is its own affair.
-        known.update(pgpool=self._pgpool_word(beat.pgpool, "process" in self._main.settings.lifecheck.methods))
+        methods = self._main.settings.lifecheck.methods
+        checked = bool({"process", "query", "external"} & set(methods))
+        known.update(pgpool=self._pgpool_word(beat.pgpool, checked))
         return {**unknown, **known}

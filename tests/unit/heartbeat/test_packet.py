@@ -94,7 +94,7 @@ def test_another_key_is_named_by_its_id_and_never_shown() -> None:
         (b"pgvH", Rejection.FOREIGN),
         (b"x" * 200, Rejection.FOREIGN),
         (b"x" * (MAX_DATAGRAM_BYTES + 1), Rejection.OVERSIZE),
-        (b"pgvH\x02" + b"x" * 60, Rejection.VERSION),
+        (b"pgvH\x01" + b"x" * 60, Rejection.VERSION),
         (Signer(KEY).encode(PLAIN)[:-1] + b"\0", Rejection.FORGED),
         (Signer(KEY).encode(PLAIN)[:HEADER_BYTES] + b"\0" * 16, Rejection.FORGED),
     ],

@@ -96,7 +96,8 @@ def test_what_an_alive_node_said_has_the_age_of_its_words() -> None:
     row = node.row(2, NOW + 100 * NS_PER_MS)
     assert (row["role"], row["term"], row["pgpool"], row["electable"]) == ("leader", 4, "alive", True)
     assert (row["age_ms"], row["since_ms"]) == (150, 1100)
-    assert row["paths"] == [{"interface": "eth0", "last_heard_ms": 120}]
+    quality = {"lost_permille": None, "round_trip_us": None, "jitter_us": None}
+    assert row["paths"] == [{"interface": "eth0", "last_heard_ms": 120, **quality}]
 
 
 def test_a_dead_node_has_evidence_but_no_role() -> None:
@@ -110,10 +111,11 @@ def test_a_dead_node_has_evidence_but_no_role() -> None:
 
 def test_a_node_that_was_never_heard_has_no_age() -> None:
     node = Node()
-    path = PathEvidence("eth0", 0)
+    path = PathEvidence("eth0", 0, 30, 400, 20)
     node.hear(NodeVerdict(2, Health.UNKNOWN, NOW, "not heard yet", (path,), None, 0))
     row = node.row(2)
-    assert (row["age_ms"], row["paths"]) == (None, [{"interface": "eth0", "last_heard_ms": None}])
+    quality = {"lost_permille": 30, "round_trip_us": 400, "jitter_us": 20}
+    assert (row["age_ms"], row["paths"]) == (None, [{"interface": "eth0", "last_heard_ms": None, **quality}])
 
 
 def test_words_of_a_silent_lifecheck_become_unknown_at_once() -> None:
