@@ -16,8 +16,9 @@ from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
-from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
+from pgvigil.lifecheck.core.judge import Judge, Late, Outcome, Told
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
+from pgvigil.lifecheck.outside import Outside
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
@@ -103,6 +104,8 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        loop, change, news = shell.loop, self._on_change, lambda: self._reporter.news(boottime_ns())
+        self._outside = Outside(settings, self._judge, self._probes, loop, change, news, now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
@@ -131,6 +134,9 @@ class Lifecheck:
                 self._conclude(self._judge.step(now_ns, frames.HeardTogether((frame,))), now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
+            elif isinstance(frame, frames.OutsideReports) and self._outside.take(frame, now_ns):
+                self._conclude(self._judge.step(now_ns, Told()), now_ns)
+                self._reporter.news(now_ns)
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
@@ -152,7 +158,9 @@ class Lifecheck:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
 
     def _judge_own(self, now_ns: int) -> None:
-        self._own = judge_own(self._checks(), self._own, now_ns)
+        checks = self._checks()
+        self._own = judge_own(checks, self._own, now_ns)
+        self._outside.inform(self._own, checks, now_ns)
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
@@ -161,6 +169,7 @@ class Lifecheck:
         if outcome.changed:
             self.show()
         if outcome.news:
+            self._judge_own(now_ns)
             self._reporter.news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
@@ -196,7 +205,10 @@ class Lifecheck:
             if at is not None and horizon_ns >= at:
                 probe.tick(now_ns)
         if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
-            self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
+            taken = self._outbox.send(self._report(now_ns))
+            for frame in self._outside.frames(now_ns):
+                taken = self._outbox.send(frame) and taken
+            self._reporter.sent(taken, now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
         self._judge_own(now_ns)

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from setproctitle import setproctitle
@@ -33,6 +34,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.outside import Outside
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import Settings
 from pgvigil.watchdog.status.report import Report
@@ -122,7 +124,8 @@ class Main:
             for item in settings.heartbeats
         ]
         server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
-        self.control = Control(server, Report(self), self.dispatch)
+        self.outside = Outside(settings, server, self._open_lifecheck)
+        self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -160,6 +163,7 @@ class Main:
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
         self._peers.close()
+        self.outside.close()
         self.control.close()
         self._inbox.close()
         for sender in self._senders:
@@ -204,12 +208,25 @@ class Main:
     def _reports(self) -> None:
         for received in self._inbox.receive():
             frame, now_ns = received.frame, boottime_ns()
-            if not isinstance(frame, frames.Verdicts):
+            if isinstance(frame, frames.OutsideReports | frames.PgpoolWatchdog):
+                self.outside.take(frame, now_ns)
+            elif not isinstance(frame, frames.Verdicts):
                 self._inbox.complaints.add(f"a frame of kind {type(frame).__name__}, expected Verdicts")
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
             else:
                 self.tell_views(now_ns)
+
+    def _open_lifecheck(self, on_connected: Callable[[], None]) -> Outbox:
+        """The way to lifecheck, which only reports from outside need."""
+        outbox = Outbox(self._context, endpoints.lifecheck_endpoint(self.settings.process.run_dir), "watchdog main")
+
+        def connected() -> None:
+            outbox.connected()
+            on_connected()
+
+        self.loop.watch(outbox.connections(), connected)
+        return outbox
 
     def tell_views(self, now_ns: int) -> None:
         """Give the core the newest beliefs, if they changed."""
@@ -359,6 +376,7 @@ class Main:
         if now_ns >= self._due_ns - Housekeeping.slack_ns:
             self._due_ns = now_ns + HOUSEKEEPING_NS
             self.tell_views(now_ns)
+            self.outside.tick(now_ns)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

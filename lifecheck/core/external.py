@@ -48,7 +48,9 @@ class ExternalMethod:
     def current(self, now_ns: int) -> tuple[OutsideReport, ...]:
         """The reports that count."""
         return tuple(
-            said.report for said in self._said.values() if said is not None and not said.ended and now_ns < said.until_ns
+            said.report
+            for said in self._said.values()
+            if said is not None and not said.ended and now_ns < said.until_ns
         )
 
     def late(self, lateness_ns: int) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pgvigil.ipc.frames import Health, WatchdogMember
 from pgvigil.lifecheck.core.pgpool_ipc import DEAD_STATE, LOST_STATE, SHUTDOWN_STATE, STATE_NAMES, ListedNode, NodeList
+from pgvigil.lifecheck.settings import PgpoolAddress
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -31,16 +32,6 @@ MAX_DOUBLINGS = 5
 MAX_DEAD_ATTEMPTS = 3
 STANDBY_STATE = 7
 GONE_STATES = (DEAD_STATE, LOST_STATE, SHUTDOWN_STATE)
-
-
-@dataclass(frozen=True, slots=True)
-class PgpoolAddress:
-    """A node of ours as pgpool-II may call it: `hosts` in lower case, the port for clients."""
-
-    node_id: int
-    label: str
-    hosts: tuple[str, ...]
-    port: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,13 @@ class Late:
     lateness_ns: int
 
 
-Event = HeardTogether | Late
-"""Fresh heartbeats, or our own lateness."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A method was told something from outside, about whomever."""
+
+
+Event = HeardTogether | Late | Told
+"""Fresh heartbeats, our own lateness, or a word from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,10 @@ class Judge:
         self._words: dict[int, tuple[object, ...]] = {}
         self._wake_ns = self._next_wake()
 
+    def add(self, method: Method) -> None:
+        """Let one more method judge."""
+        self._methods.append(method)
+
     def step(self, now_ns: int, event: Event | None = None) -> Outcome:
         """Take an event, or just the passing of time."""
         news = False
@@ -70,7 +79,7 @@ class Judge:
 
     def _touched(self, now_ns: int, event: Event | None) -> tuple[int, ...]:
         """Whose verdict can have changed: before `wake` time changes none, and a heartbeat only its sender's."""
-        if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
+        if isinstance(event, Late | Told) or (self._wake_ns is not None and now_ns >= self._wake_ns):
             return self._node_ids
         if event is None:
             return ()

@@ -2,8 +2,9 @@
 
 The formats are those of the code of 4.2 to 4.7 (`wd_ipc_conn.c`, `wd_json_data.c`), which the documentation does not
 match. A frame is one byte of type, a length of four bytes (big-endian) and JSON. One request a connection: the
-watchdog answers and closes, and closes without a word after a change of status that it has taken. What comes from there is
-another program's word: everything is checked against limits, and anything else raises `PeerError`.
+watchdog answers and closes, and closes without a word after a change of status that it has taken. A malformed
+request ends a 4.3.5, so none is ever made. What comes from there is another program's word: everything is checked
+against limits, and anything else raises `PeerError`.
 """
 
 from __future__ import annotations

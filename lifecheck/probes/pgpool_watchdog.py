@@ -1,8 +1,8 @@
 """The connection to pgpool-II's own watchdog: one exchange at a time over its command socket, never blocking.
 
 `core.informing` decides what is asked, `core.pgpool_ipc` knows the format; this module has the socket and the
-deadline. It judges nobody's pgpool-II: its reading is whether that watchdog answers. A watchdog that
-hangs (it is one thread, and reads without a time limit) is asked ever more seldom, because each request waits in its queue.
+deadline. It judges nobody's pgpool-II: its reading is whether that watchdog answers. A watchdog that hangs (it is one
+thread, and reads without a time limit) is asked ever more seldom, because each request waits in its queue.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.ipc.frames import Health, PgpoolWatchdog
 from pgvigil.lifecheck.core import pgpool_ipc
-from pgvigil.lifecheck.core.informing import Informing, Kind, Order, PgpoolAddress, Wish
+from pgvigil.lifecheck.core.informing import Informing, Kind, Order, Wish
 from pgvigil.lifecheck.probes.reading import Reading, Watcher
+from pgvigil.lifecheck.settings import PgpoolWatchdogSettings
 
 ANSWER_LIMIT_NS = 3 * NS_PER_S
 RETRY_NS = NS_PER_S
@@ -32,21 +33,19 @@ class PgpoolWatchdogProbe:
 
     def __init__(
         self,
-        path: str,
-        authkey: str,
+        settings: PgpoolWatchdogSettings,
         own_id: int,
-        addresses: tuple[PgpoolAddress, ...],
         watcher: Watcher,
         on_change: Callable[[Reading], None],
         on_news: Callable[[], None],
         now_ns: int,
     ) -> None:
-        self._path = path
-        self._authkey = authkey
+        self._path = settings.socket_path
+        self._authkey = settings.authkey
         self._watcher = watcher
         self._on_change = on_change
         self._on_news = on_news
-        self._plan = Informing(own_id, addresses, now_ns)
+        self._plan = Informing(own_id, settings.nodes, now_ns)
         self._connection: socket.socket | None = None
         self._order: Order | None = None
         self._received = b""
