@@ -73,6 +73,7 @@ class _Told:
 
     health: Health = Health.UNKNOWN
     attempts: int = 0
+    said_at_ns: int = 0
     again_ns: int = 0
     seen: bool = False
 
@@ -120,6 +121,7 @@ class Informing:
         told.health = Health.ALIVE if order.alive else Health.DEAD
         told.again_ns = now_ns + (ALIVE_AGAIN_NS << min(told.attempts, MAX_DOUBLINGS) if order.alive else AGAIN_NS)
         told.attempts += 1
+        told.said_at_ns = now_ns
         self._due_ns = now_ns + VERIFY_NS
 
     def failed(self, retry_ns: int, now_ns: int) -> None:
@@ -150,6 +152,8 @@ class Informing:
         wish, told = self._wishes.get(node_id), self._told.get(node_id)
         if wish is None or told is None or now_ns < told.again_ns:
             return False
+        if told.attempts and self._listed_at_ns <= told.said_at_ns:
+            return False  # the list does not show yet what came of the last time
         if wish.health is Health.ALIVE:
             return node_id != self._own_id and node.state == LOST_STATE
         if wish.health is not Health.DEAD or node.state in GONE_STATES or told.seen:

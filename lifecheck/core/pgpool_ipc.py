@@ -111,12 +111,12 @@ def whole_reply(received: bytes) -> tuple[bytes, bytes] | None:
 
 
 def refusal(kind: bytes, data: bytes) -> str:
-    """The sentence of a reply that is no success."""
+    """What a reply that is no success says that the watchdog does."""
     if kind == IN_TRANSITION:
-        return "its cluster is in transition"
+        return "has its cluster in transition"
     if kind == TIMEOUT:
-        return "it ran into a time limit of its own"
-    return f"it refuses{_message(data)}"
+        return "ran into a time limit of its own"
+    return f"refuses{_message(data)}"
 
 
 def _message(data: bytes) -> str:

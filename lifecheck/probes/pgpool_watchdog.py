@@ -8,6 +8,7 @@ thread, and reads without a time limit) is asked ever more seldom, because each 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from pgvigil.lifecheck.core import pgpool_ipc
 from pgvigil.lifecheck.core.informing import Informing, Kind, Order, Wish
 from pgvigil.lifecheck.probes.reading import Reading, Watcher
 from pgvigil.lifecheck.settings import PgpoolWatchdogSettings
+
+logger = logging.getLogger("pgvigil")
 
 ANSWER_LIMIT_NS = 3 * NS_PER_S
 RETRY_NS = NS_PER_S
@@ -173,6 +176,7 @@ class PgpoolWatchdogProbe:
         elif order.kind is Kind.STATUS:
             self.close()
             self._plan.said(order, now_ns)
+            logger.info("told pgpool-II's watchdog: %s", order.message)
             self._on_news()
         elif reply is None:
             self._fail("closed the connection without an answer", now_ns)

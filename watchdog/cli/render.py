@@ -192,7 +192,8 @@ def _pgpool_watchdog(status: dict[str, Any], colour: bool) -> list[str]:
         return []
     seen = _table(status, "pgpool_watchdog")
     vip = f"virtual IP {_word(seen, 'delegate_ip')}" if seen.get("delegate_ip") else "no virtual IP"
-    up = {True: "escalated here", False: "not escalated here"}.get(seen.get("escalated"), UNKNOWN)  # type: ignore[arg-type]
+    escalated = seen.get("escalated")
+    up = UNKNOWN if escalated is None else "escalated here" if escalated is True else "not escalated here"
     lines = [
         f"watchdog of pgpool-II: leader {_word(seen, 'leader')}, quorum {_word(seen, 'quorum')}, {vip} ({up}), "
         f"read {duration(seen.get('age_ms'))} ago"

@@ -51,13 +51,14 @@ def _nothing_of_a_leader(problems: Problems, draft: Draft) -> None:
 
 def _ports_differ(problems: Problems, draft: Draft) -> None:
     pgpool = draft["pgpool"]
-    for node in draft.nodes:
-        if pgpool.whole("watchdog_port") and node.section.get("port") == pgpool.get("watchdog_port"):
-            problems.mistake(
-                node.section.at("port"),
-                "is also wd_port of pgpool-II (pgpool.watchdog_port), which it binds on all addresses",
-                "expected another port for pgvigil",
-            )
+    port = pgpool.get("watchdog_port")
+    clashing = [str(node.section.get("id")) for node in draft.nodes if port and node.section.get("port") == port]
+    if clashing:
+        problems.mistake(
+            pgpool.at("watchdog_port"),
+            f"is also the port of pgvigil on node {', '.join(clashing)}, and pgpool-II binds its own on all addresses",
+            "expected wd_port of pgpool.conf, and another port in [[node]]",
+        )
 
 
 def pgpool_socket(pgpool: Section) -> str:
