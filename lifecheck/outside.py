@@ -105,14 +105,14 @@ class Outside:
             return
         from pgvigil.lifecheck.core.informing import Wish
 
-        wishes = {verdict.node_id: self._wish(verdict) for verdict in self._judge.verdicts(now_ns)}
+        wishes = {verdict.node_id: self._wish(verdict, now_ns) for verdict in self._judge.verdicts(now_ns)}
         certain = any(check.method in CERTAIN_METHODS and check.health is Health.DEAD for check in checks)
         wishes[self._settings.node_id] = Wish(
             own.health, f"this pgpool-II is {own.health.value}: {own.evidence}", certain
         )
         self._pgpool.wish(wishes, now_ns)
 
-    def _wish(self, verdict: frames.NodeVerdict) -> Wish:
+    def _wish(self, verdict: frames.NodeVerdict, now_ns: int) -> Wish:
         """A peer is dead if it is silent; it is alive only if its pgpool-II is."""
         from pgvigil.lifecheck.core.informing import Wish
 
@@ -123,7 +123,8 @@ class Outside:
             and (beat is None or beat.pgpool is not Health.ALIVE)
         ):
             health = Health.UNKNOWN
-        return Wish(health, f"{self._label(verdict.node_id)} is {health.value}: {verdict.evidence}")
+        certain = self._peers is not None and self._peers.health(verdict.node_id, now_ns) is Health.DEAD
+        return Wish(health, f"{self._label(verdict.node_id)} is {health.value}: {verdict.evidence}", certain)
 
     # --- for watchdog main ------------------------------------------------------------------------
 

@@ -38,8 +38,9 @@ GONE_STATES = (DEAD_STATE, LOST_STATE, SHUTDOWN_STATE)
 class Wish:
     """What pgpool-II should believe of a node, and the sentence for its log. UNKNOWN: whatever it likes.
 
-    `certain`, for the own node: its process is gone or stopped. Anything less counts only while another could lead,
-    because a watchdog that is told so ends, and its pgpool-II with it.
+    `certain`, for the own node: its process is gone or stopped, or a person says so. Anything less counts only while
+    another could lead, because a watchdog that is told so ends, and its pgpool-II with it. For a peer: a person says
+    so, and nobody need ask whether its pgpool-II still answers.
     """
 
     health: Health

@@ -18,6 +18,7 @@ from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.ipc.frames import Health, PgpoolWatchdog
 from pgvigil.lifecheck.core import pgpool_ipc
 from pgvigil.lifecheck.core.informing import Informing, Kind, Order, Wish
+from pgvigil.lifecheck.probes.knock import Knocking
 from pgvigil.lifecheck.probes.reading import Reading, Watcher
 from pgvigil.lifecheck.settings import PgpoolWatchdogSettings
 
@@ -27,6 +28,8 @@ ANSWER_LIMIT_NS = 3 * NS_PER_S
 RETRY_NS = NS_PER_S
 MAX_RETRY_NS = 16 * NS_PER_S
 RECEIVE_BYTES = 64 * 1024
+
+_ANSWERS = {Health.UNKNOWN: "is being asked", Health.ALIVE: "answers"}
 
 
 class PgpoolWatchdogProbe:
@@ -48,7 +51,11 @@ class PgpoolWatchdogProbe:
         self._watcher = watcher
         self._on_change = on_change
         self._on_news = on_news
+        self._own_id = own_id
+        self._labels = {node.node_id: node.label for node in settings.nodes}
         self._plan = Informing(own_id, settings.nodes, now_ns)
+        self._knocking = Knocking(settings.nodes)
+        self._wishes: dict[int, Wish] = {}
         self._connection: socket.socket | None = None
         self._order: Order | None = None
         self._received = b""
@@ -62,9 +69,18 @@ class PgpoolWatchdogProbe:
 
     def wish(self, wishes: dict[int, Wish], now_ns: int) -> None:
         """What pgpool-II should believe of each node; what it does not believe yet is said at once."""
+        self._wishes = wishes
         for node_id, wish in wishes.items():
-            self._plan.wish(node_id, wish)
+            self._plan.wish(node_id, self._confirmed(node_id, wish, now_ns))
         self._go_on(now_ns)
+
+    def _confirmed(self, node_id: int, wish: Wish, now_ns: int) -> Wish:
+        """A silent peer counts as dead for pgpool-II only if its pgpool-II does not answer either."""
+        if node_id == self._own_id or wish.health is not Health.DEAD or wish.certain:
+            self._knocking.forget(node_id)
+        elif (health := self._knocking.ask(node_id, now_ns)) is not Health.DEAD:
+            return Wish(Health.UNKNOWN, f"{wish.sentence}, but its pgpool-II {_ANSWERS[health]}")
+        return wish
 
     def report(self) -> PgpoolWatchdog:
         """For status."""
@@ -74,7 +90,7 @@ class PgpoolWatchdogProbe:
         leader = known.leader()
         return PgpoolWatchdog(
             self._read_at_ns,
-            self._plan.trouble(),
+            self._trouble(),
             "" if leader is None else leader.name,
             pgpool_ipc.QUORUM_NAMES[known.quorum],
             known.escalated,
@@ -82,10 +98,22 @@ class PgpoolWatchdogProbe:
             self._plan.members(),
         )
 
+    def _trouble(self) -> str:
+        answering = [self._labels[node_id] for node_id in self._knocking.answering()]
+        if answering:
+            return f"{', '.join(answering)}: silent for pgvigil, but pgpool-II there answers, so it is not called dead"
+        return self._plan.trouble()
+
     def wake(self) -> int | None:
-        return self._deadline_ns if self._connection is not None else self._plan.wake()
+        own_ns = self._deadline_ns if self._connection is not None else self._plan.wake()
+        return min((at for at in (own_ns, self._knocking.wake()) if at is not None), default=None)
 
     def tick(self, now_ns: int) -> None:
+        if self._knocking.tick(now_ns):
+            for node_id in self._knocking.answering():
+                logger.warning("%s is silent, but its pgpool-II answers: not called dead", self._labels[node_id])
+            self.wish(self._wishes, now_ns)
+            self._on_news()
         if self._connection is not None and now_ns >= self._deadline_ns:
             self._fail(f"has not answered for {ANSWER_LIMIT_NS // NS_PER_MS} ms", now_ns)
         self._go_on(now_ns)
@@ -93,9 +121,15 @@ class PgpoolWatchdogProbe:
     def late(self, lateness_ns: int) -> None:
         """Its answer may wait in the socket already."""
         self._deadline_ns += lateness_ns
+        self._knocking.late(lateness_ns)
 
     def close(self) -> None:
-        """End an exchange that is under way."""
+        """Give all sockets back."""
+        self._knocking.close()
+        self._end()
+
+    def _end(self) -> None:
+        """End the exchange that is under way."""
         if self._connection is not None:
             self._watcher.unwatch(self._connection.fileno())
             self._connection.close()
@@ -174,7 +208,7 @@ class PgpoolWatchdogProbe:
         if reply is not None and reply[0] != pgpool_ipc.OK:
             self._fail(pgpool_ipc.refusal(*reply), now_ns)
         elif order.kind is Kind.STATUS:
-            self.close()
+            self._end()
             self._plan.said(order, now_ns)
             logger.info("told pgpool-II's watchdog: %s", order.message)
             self._on_news()
@@ -184,13 +218,13 @@ class PgpoolWatchdogProbe:
             self._take_list(pgpool_ipc.parse_node_list(reply[1]), now_ns)
 
     def _take_list(self, node_list: pgpool_ipc.NodeList, now_ns: int) -> None:
-        self.close()
+        self._end()
         self._retry_ns = RETRY_NS
         before = self._known
         self._known = node_list
         self._read_at_ns = now_ns
         self._plan.listed(node_list, now_ns)
-        trouble = self._plan.trouble()
+        trouble = self._trouble()
         leader = node_list.leader()
         leads = "none leads" if leader is None else f"{leader.name} leads"
         self._conclude(Health.ALIVE, f"pgpool-II's watchdog answers: {trouble or leads}", now_ns)
@@ -200,7 +234,7 @@ class PgpoolWatchdogProbe:
     def _fail(self, reason: str, now_ns: int) -> None:
         """The exchange came to nothing; what was known of the list is out of date."""
         hangs = self._connection is not None
-        self.close()
+        self._end()
         self._plan.failed(self._retry_ns, now_ns)
         # A socket that is not there costs nothing to look for.
         self._retry_ns = min(2 * self._retry_ns, MAX_RETRY_NS) if hangs else RETRY_NS

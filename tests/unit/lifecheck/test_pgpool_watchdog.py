@@ -13,6 +13,8 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.frames import Health
 from pgvigil.ipc.loop import Loop
 from pgvigil.lifecheck.core.informing import LIST_NS, Wish
+from pgvigil.lifecheck.probes.knock import AGAIN_NS
+from pgvigil.lifecheck.probes.knock import LIMIT_NS as KNOCK_LIMIT_NS
 from pgvigil.lifecheck.probes.pgpool_watchdog import (
     ANSWER_LIMIT_NS,
     MAX_RETRY_NS,
@@ -23,7 +25,8 @@ from pgvigil.lifecheck.probes.reading import Reading
 from pgvigil.lifecheck.settings import PgpoolAddress, PgpoolWatchdogSettings
 
 KEY = "a wd_authkey"
-ADDRESSES = tuple(PgpoolAddress(node, f"pg0{node}", (f"10.0.0.{node}",), 9999) for node in (1, 2))
+# Names: nothing outside of this machine is knocked at.
+ADDRESSES = tuple(PgpoolAddress(node, f"pg0{node}", (f"pg0{node}",), 9999) for node in (1, 2))
 LIMIT_NS = 10 * NS_PER_S
 
 
@@ -34,6 +37,7 @@ class Pgpool:
         self.path = path
         self.loop = loop
         self.states = [7, 4]
+        self.port = 9999
         self.asked: list[tuple[str, dict[str, object]]] = []
         self.answer: Callable[[bytes], bytes | None] | None = None
         self.held: list[socket.socket] = []
@@ -73,8 +77,8 @@ class Pgpool:
             self.states[int(str(body["NodeID"]))] = 8 if body["NodeStatus"] == 1 else 1
             return b""
         rows = [
-            {"ID": number, "State": state, "HostName": f"10.0.0.{number + 1}", "PgpoolPort": 9999, "Priority": 1}
-            for number, state in enumerate(self.states)
+            {"ID": number, "State": state, "HostName": f"pg0{number + 1}", "PgpoolPort": port, "Priority": 1}
+            for number, (state, port) in enumerate(zip(self.states, (9999, self.port), strict=True))
         ]
         data = json.dumps({"QuorumStatus": 1, "Escalated": 0, "WatchdogNodes": rows}).encode() + b"\0"
         return b"7" + len(data).to_bytes(4) + data
@@ -89,8 +93,12 @@ class Bench:
         self.changes: list[Reading] = []
         self.news = 0
         self.now_ns = boottime_ns()
-        settings = PgpoolWatchdogSettings(str(path), authkey, ADDRESSES)
-        self.probe = PgpoolWatchdogProbe(settings, 1, self.loop, self.changes.append, self.note, self.now_ns)
+        self.authkey = authkey
+        self.probe = self.make(ADDRESSES)
+
+    def make(self, addresses: tuple[PgpoolAddress, ...]) -> PgpoolWatchdogProbe:
+        settings = PgpoolWatchdogSettings(str(self.pgpool.path), self.authkey, addresses)
+        return PgpoolWatchdogProbe(settings, 1, self.loop, self.changes.append, self.note, self.now_ns)
 
     def note(self) -> None:
         self.news += 1
@@ -132,10 +140,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_the_list_is_read_and_reported(bench: Bench) -> None:
     assert bench.probe.reading.health is Health.UNKNOWN
     bench.read()
-    assert bench.probe.reading.evidence == "pgpool-II's watchdog answers: 10.0.0.2:9999 leads"
+    assert bench.probe.reading.evidence == "pgpool-II's watchdog answers: pg02:9999 leads"
     assert [change.health for change in bench.changes] == [Health.ALIVE] and bench.news == 1
     report = bench.probe.report()
-    assert (report.leader, report.quorum, report.trouble) == ("10.0.0.2:9999", "exists", "")
+    assert (report.leader, report.quorum, report.trouble) == ("pg02:9999", "exists", "")
     assert [(member.node_id, member.state) for member in report.members] == [(1, "standby"), (2, "leader")]
     bench.read()
     assert bench.news == 1, "the same list is no news"
@@ -205,7 +213,7 @@ def test_our_own_standstill_is_not_held_against_it(bench: Bench) -> None:
     bench.until(lambda: bench.pgpool.asked)
     bench.probe.late(NS_PER_S)
     bench.later(ANSWER_LIMIT_NS)
-    assert bench.probe.reading.health is Health.UNKNOWN
+    assert bench.changes == []
     bench.later(NS_PER_S)
     assert bench.probe.reading.health is Health.DEAD
 
@@ -229,6 +237,44 @@ def test_what_is_no_list_is_told_and_asked_again(bench: Bench, reply: bytes, sen
     bench.pgpool.answer = None
     bench.later(MAX_RETRY_NS)
     bench.until(lambda: bench.probe.reading.health is Health.ALIVE)
+
+
+def test_a_silent_peer_whose_pgpool_answers_is_not_called_dead_until_it_does_not(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "wd")
+    door = socket.create_server(("127.0.0.1", 0))
+    answers = True
+
+    def open_door() -> None:
+        connection, _ = door.accept()
+        if answers:
+            connection.sendall(b"N")
+        bench.pgpool.held.append(connection)
+
+    try:
+        bench.loop.watch(door.fileno(), open_door)
+        there = PgpoolAddress(2, "pg02", ("pg02", "127.0.0.1"), door.getsockname()[1])
+        bench.probe = bench.make((ADDRESSES[0], there))
+        bench.pgpool.port = there.port
+        bench.read()
+        bench.probe.wish({2: Wish(Health.DEAD, "silent", certain=False)}, boottime_ns())
+
+        def troubled() -> str:
+            bench.probe.tick(boottime_ns())
+            return bench.probe.report().trouble
+
+        bench.until(troubled)
+        trouble = "pg02: silent for pgvigil, but pgpool-II there answers, so it is not called dead"
+        assert bench.probe.report().trouble == trouble
+        bench.read()
+        assert "2" not in bench.kinds()
+        answers = False
+        bench.later(AGAIN_NS)
+        bench.later(KNOCK_LIMIT_NS)
+        bench.until(lambda: "2" in bench.kinds())
+        assert bench.pgpool.asked[-1][1]["Message"] == "pgvigil: silent"
+    finally:
+        door.close()
+        bench.close()
 
 
 def test_a_wrong_key_is_told_in_pgpools_words(tmp_path: Path) -> None:
