@@ -118,11 +118,25 @@ class PeerSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """The newest heartbeat of a peer: its `sequence`, and when it arrived. The peer computes the round trip of it."""
+
+    node_id: int
+    sequence: int
+    heard_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sessions:
-    """The receiver's table of nonces, for the sender of the same path."""
+    """The receiver's table of nonces, for the sender of the same path.
+
+    `hears` are the peers that were heard on this path lately.
+    """
 
     path: int
     peers: tuple[PeerSession, ...]
+    hears: tuple[int, ...] = ()
+    echoes: tuple[Echo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +144,9 @@ class Beat:
     """What a node says of itself in every heartbeat.
 
     `up_for_ms` is how long its watchdog has been up, `electable` its own word that it could lead,
-    `hears` the ids of the nodes it believes alive, `content_age_ms` how old the watchdog's words are,
-    `cannot_query` the ids of the nodes whose pgpool-II it cannot query.
+    `hears` the ids of the nodes whose heartbeats reach it on this path (directly: not by what others say),
+    `content_age_ms` how old the watchdog's words are, `cannot_query` the ids of the nodes whose pgpool-II it cannot
+    query. The sender fills in `hears` and the ages.
     """
 
     role: Role
@@ -156,10 +171,33 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class PathQuality:
+    """How well a peer is heard on one path; None where nothing is known yet.
+
+    `lost_permille` counts the last hundred heartbeats. `loss_ppm` is the share to expect lost from now on, and
+    `lateness_us` how late heartbeats come (root of the mean square). Jitter is that of RFC 3550, section 6.4.1.
+    """
+
+    node_id: int
+    lost_permille: int
+    loss_ppm: int
+    lateness_us: int
+    jitter_us: int | None
+    round_trip_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HeardTogether:
-    """Several of them, in the order of their arrival per node: one message instead of many."""
+    """Several of them, in the order of their arrival per node: one message instead of many.
+
+    `quiet_at_ns` is the receiver's word that at this instant it was awake and nothing was left to read on `path`:
+    silence up to then is the network's or the peer's. 0 says nothing of that.
+    """
 
     beats: tuple[Heard, ...]
+    path: int = 0
+    quiet_at_ns: int = 0
+    qualities: tuple[PathQuality, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +217,8 @@ class PathTrouble:
 class PathEvidence:
     """When a node was last heard on one path (0: never), and how well; None where nothing is known yet.
 
-    `lost_permille` counts the heartbeats of the last while that did not come.
+    `lost_permille` counts the last hundred heartbeats. `silent_since_ns` is 0 unless that is longer ago than the
+    detector allows.
     """
 
     interface: str
@@ -187,13 +226,20 @@ class PathEvidence:
     lost_permille: int | None = None
     round_trip_us: int | None = None
     jitter_us: int | None = None
+    silent_since_ns: int = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether the path is taken for dead."""
+        return self.silent_since_ns > 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
     """Lifecheck's verdict on one peer, with its evidence and since when it holds.
 
-    `query` is the peer's pgpool-II as this node can query it: its own affair, no part of `health`.
+    `query` is the peer's pgpool-II as this node can query it: its own affair, no part of `health`. `confirmed_by` are
+    the nodes that did not hear a dead one either when it was given up.
     """
 
     node_id: int
@@ -205,6 +251,7 @@ class NodeVerdict:
     beat_at_ns: int
     query: Health = Health.UNKNOWN
     query_evidence: str = ""
+    confirmed_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +268,8 @@ class Check:
 class Verdicts:
     """Everything lifecheck knows; repeated at least every 1.4 seconds.
 
-    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it.
+    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it. `vip_cut`:
+    the interface of the virtual IP is down, so nobody could reach it here.
     """
 
     judged_at_ns: int
@@ -232,6 +280,7 @@ class Verdicts:
     troubles: tuple[PathTrouble, ...]
     checks: tuple[Check, ...] = ()
     unfit: str = ""
+    vip_cut: bool = False
 
 
 # --- watchdog main <-> lifecheck: what is outside of pgvigil ------------------------------------------------

@@ -10,18 +10,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
+from pgvigil.lifecheck.core import sentence
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome, Told
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
+from pgvigil.lifecheck.core.path import Fixed, Patience
 from pgvigil.lifecheck.outside import Outside
+from pgvigil.lifecheck.probes.peers import PeersProbe
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
+
+if TYPE_CHECKING:
+    from pgvigil.lifecheck.probes.links import LinkProbe
+    from pgvigil.lifecheck.probes.query import QueryProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -92,11 +100,14 @@ class Lifecheck:
         self._labels = {peer.node_id: peer.label for peer in settings.peers}
         self._interval_ns = settings.interval_ms * NS_PER_MS
         deadtime_ns = settings.deadtime_ms * NS_PER_MS
-        self._judge = Judge(tuple(self._labels), settings.interfaces, settings.methods, deadtime_ns, now_ns)
+        self._judge = Judge(
+            self._labels, settings.interfaces, settings.methods, patience(settings), self._interval_ns, now_ns
+        )
         self._troubles = TroubleTable()
         self._reporter = Reporter(now_ns)
         self._outbox = shell.outbox(endpoints.watchdog_endpoint(settings.run_dir), self._on_watchdog)
         self._pulse_due_ns = now_ns + PULSE_NS
+        self._late_times = 0
         self._probes: list[Probe] = []
         self._own = OwnVerdict(frames.Health.ALIVE, now_ns, "pgpool-II is not checked")
         if settings.checks_pgpool:
@@ -104,12 +115,43 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        self._query, self._peers = self._start_query(now_ns)
+        self._links: LinkProbe | None = None
+        self._watch_host(now_ns)
         loop, change, news = shell.loop, self._on_change, lambda: self._reporter.news(boottime_ns())
         self._outside = Outside(settings, self._judge, self._probes, loop, change, news, now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
         self.show()
+
+    def _start_query(self, now_ns: int) -> tuple[QueryProbe | None, PeersProbe | None]:
+        settings = self._settings
+        if settings.query is None:
+            return None, None
+        from pgvigil.lifecheck.probes.query import QueryProbe  # libpq's 20 MiB are for those who ask for them
+
+        loop, on_change = self._shell.loop, self._on_change("query")
+        query = QueryProbe(settings.query, settings.peers, loop, on_change, self._on_peer_query, now_ns)
+        self._probes.append(query)
+        if not settings.query.host:
+            return query, None  # no pgpool-II here that a peer could miss
+        peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
+        self._probes.append(peers)
+        return query, peers
+
+    def _watch_host(self, now_ns: int) -> None:
+        """What is not configured is not even imported."""
+        links, upstream, loop = self._settings.links, self._settings.upstream, self._shell.loop
+        if links.interfaces or links.vip_interface:
+            from pgvigil.lifecheck.probes.links import LinkProbe
+
+            self._links = LinkProbe(links, loop, self._on_change("links"), now_ns)
+            self._probes.append(self._links)
+        if upstream is not None:
+            from pgvigil.lifecheck.probes.upstream import UpstreamProbe
+
+            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -154,6 +196,25 @@ class Lifecheck:
 
         return changed
 
+    def _on_peer_query(self, node_id: int, health: frames.Health, evidence: str) -> None:
+        logger.log(_level(health), "pgpool of %s is %s from here: %s", self._labels[node_id], health.value, evidence)
+        self._reporter.news(boottime_ns())
+
+    def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
+        """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
+        verdicts = self._judge.verdicts(now_ns)
+        if self._peers is not None:
+            self._peers.hear(verdicts, now_ns)
+        return verdicts if self._query is None else tuple(self._with_query(verdict) for verdict in verdicts)
+
+    def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
+        asked = None if self._query is None else self._query.peer(verdict.node_id)
+        if asked is None:
+            return verdict
+        dead = verdict.health is frames.Health.DEAD and asked.brief
+        evidence = f"{verdict.evidence}, {asked.brief}" if dead else verdict.evidence
+        return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
+
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
 
@@ -164,11 +225,15 @@ class Lifecheck:
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
-            label = self._labels[verdict.node_id]
-            logger.log(_level(verdict.health), "%s is %s: %s", label, verdict.health.value, verdict.evidence)
+            logger.log(_level(verdict.health), "%s", sentence.of_verdict(self._with_query(verdict), self._labels))
+        for change in outcome.paths:
+            level = logging.WARNING if change.silent else logging.INFO
+            logger.log(level, "%s", sentence.of_path(change, self._labels[change.node_id]))
         if outcome.changed:
             self.show()
         if outcome.news:
+            if self._peers is not None:
+                self._peers.hear(self._judge.verdicts(now_ns), now_ns)
             self._judge_own(now_ns)
             self._reporter.news(now_ns)
 
@@ -177,10 +242,14 @@ class Lifecheck:
         lateness_ns = now_ns - self._pulse_due_ns
         if lateness_ns <= self._interval_ns:
             return
-        logger.warning(
-            "lifecheck was late by %d ms, so silence of that time is not held against peers; is the host overloaded?",
-            lateness_ns // NS_PER_MS,
+        reason = (
+            f"lifecheck was late by {lateness_ns // NS_PER_MS} ms, so silence of that time is not held against peers; "
+            "is the host overloaded?"
         )
+        logger.warning("%s", reason)
+        self._late_times += 1
+        own = frames.PathTrouble(0, self._settings.node_id, self._late_times, reason)
+        self._troubles.take("lifecheck", own, now_ns)
         self._pulse_due_ns = now_ns + PULSE_NS
         for probe in self._probes:
             probe.late(lateness_ns)
@@ -211,12 +280,24 @@ class Lifecheck:
             self._reporter.sent(taken, now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
+        peers = self._verdicts(now_ns)
         self._judge_own(now_ns)
-        own, peers = self._own, self._judge.verdicts(now_ns)
+        own = self._own
         troubles = self._troubles.current(now_ns)
+        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit
+            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
         )
+
+
+def patience(settings: LifecheckSettings) -> Patience:
+    """The detector of the configuration."""
+    ceiling_ns = settings.deadtime_ms * NS_PER_MS
+    if not settings.adaptive:
+        return Fixed(ceiling_ns)
+    from pgvigil.lifecheck.core.accrual import Accrual  # costs nothing where it is not chosen
+
+    return Accrual(settings.interval_ms * NS_PER_MS, settings.deadtime_min_ms * NS_PER_MS, ceiling_ns)
 
 
 def _level(health: frames.Health) -> int:

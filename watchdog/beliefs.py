@@ -58,7 +58,7 @@ class Beliefs:
         if now_ns >= self.stale_at_ns():
             silent_ms = (now_ns - self.heard_at_ns) // NS_PER_MS // 1000 * 1000
             return Views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", self._peers(now_ns))
-        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns), verdicts.unfit)
+        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns), verdicts.unfit, verdicts.vip_cut)
 
     def _peers(self, now_ns: int) -> tuple[PeerView, ...]:
         return tuple(self._peer(node_id, now_ns) for node_id in self._node_ids)
@@ -69,7 +69,9 @@ class Beliefs:
             health = Health.UNKNOWN if verdict is None else verdict.health
             return PeerView(node_id, health, False, 1, self._started_at_ns.get(node_id, now_ns // NS_PER_S * NS_PER_S))
         beat = verdict.beat
-        return PeerView(node_id, verdict.health, beat.electable, beat.priority, self._start_of(verdict))
+        # One that only others hear is not dead, but nobody waits for it, or hands over to it, on words that are old.
+        electable = beat.electable and not all(path.silent for path in verdict.paths)
+        return PeerView(node_id, verdict.health, electable, beat.priority, self._start_of(verdict))
 
     def _start_of(self, verdict: NodeVerdict) -> int:
         """A peer's start on our clock; small changes are jitter of the network and keep the old value."""

@@ -10,10 +10,13 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pgvigil.ipc import frames
+import zmq
+
+from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import ControlServer, Outbox
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.frames import OUTCOME_UNKNOWN, Health, OutsideReport, PgpoolWatchdog
+from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.settings import Settings
 
 logger = logging.getLogger("pgvigil")
@@ -27,6 +30,10 @@ MAX_SECONDS = 86_400
 MAX_REASON_BYTES = 120
 MAX_REPORTER_BYTES = 40
 USAGE = "expected NODE alive|dead [REASON [SECONDS [REPORTER]]]"
+
+
+OpenOutbox = Callable[[Callable[[], None]], Outbox]
+"""Makes the way to lifecheck, and calls back whenever lifecheck is there anew."""
 
 
 class Refused(Exception):
@@ -46,10 +53,7 @@ class _Waiting:
 class Outside:
     """`request` for the control socket, `take` for lifecheck's frames, `tick` once a second."""
 
-    def __init__(
-        self, settings: Settings, server: ControlServer, open_outbox: Callable[[Callable[[], None]], Outbox]
-    ) -> None:
-        """`open_outbox` makes the way to lifecheck, and calls back whenever lifecheck is there anew."""
+    def __init__(self, settings: Settings, server: ControlServer, open_outbox: OpenOutbox) -> None:
         self._settings = settings
         self._server = server
         self._open_outbox = open_outbox
@@ -168,6 +172,22 @@ class Outside:
     def pgpool_watchdog(self, now_ns: int) -> PgpoolWatchdog | None:
         """pgpool-II's own watchdog; None if it does not lead here, or lifecheck is silent."""
         return self._pgpool if now_ns < self._pgpool_at_ns + STALE_NS else None
+
+
+def way_to_lifecheck(context: zmq.Context[zmq.Socket[bytes]], loop: Loop, run_dir: str) -> OpenOutbox:
+    """What opens it; nothing is opened before there is a report."""
+
+    def open_outbox(on_connected: Callable[[], None]) -> Outbox:
+        outbox = Outbox(context, endpoints.lifecheck_endpoint(run_dir), "watchdog main")
+
+        def connected() -> None:
+            outbox.connected()
+            on_connected()
+
+        loop.watch(outbox.connections(), connected)
+        return outbox
+
+    return open_outbox
 
 
 def _short(text: str, limit: int) -> str:

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 
 from setproctitle import setproctitle
@@ -24,9 +23,10 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
-from pgvigil.watchdog.commands.runner import Result, Runner
+from pgvigil.watchdog.chronicle import Chronicle
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
@@ -34,7 +34,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
 from pgvigil.watchdog.core.states import State
-from pgvigil.watchdog.outside import Outside
+from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import Settings
 from pgvigil.watchdog.status.report import Report
@@ -45,7 +45,7 @@ from pgvigil.watchdog.vip.release import remove_tables
 
 HOUSEKEEPING_NS = NS_PER_S
 COURIER_RETRY_NS = 20 * NS_PER_MS
-KEPT_EVENTS = 20
+KEPT_EVENTS = 50
 EXIT_OK, EXIT_FAILED = 0, 1
 
 logger = logging.getLogger("pgvigil")
@@ -113,7 +113,9 @@ class Main:
         self.runner = Runner(self.loop)
         self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
         self.vip.prepare()
-        self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
+        peers = {node.id: node.host for node in settings.nodes if node.id != settings.node_id}
+        self.beliefs = Beliefs(tuple(peers))
+        self._chronicle = Chronicle(peers)
         record, wait_until_ns = self._raise_boot()
         self.core = Watchdog(core_settings(settings), record, _chance.randrange, boottime_ns(), wait_until_ns)
         self.writer = Writer(self._store)
@@ -124,7 +126,8 @@ class Main:
             for item in settings.heartbeats
         ]
         server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
-        self.outside = Outside(settings, server, self._open_lifecheck)
+        run_dir = settings.process.run_dir
+        self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
@@ -215,18 +218,8 @@ class Main:
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
             else:
+                self.events += [(now_ns, text) for text in self._chronicle.take(frame)]
                 self.tell_views(now_ns)
-
-    def _open_lifecheck(self, on_connected: Callable[[], None]) -> Outbox:
-        """The way to lifecheck, which only reports from outside need."""
-        outbox = Outbox(self._context, endpoints.lifecheck_endpoint(self.settings.process.run_dir), "watchdog main")
-
-        def connected() -> None:
-            outbox.connected()
-            on_connected()
-
-        self.loop.watch(outbox.connections(), connected)
-        return outbox
 
     def tell_views(self, now_ns: int) -> None:
         """Give the core the newest beliefs, if they changed."""
@@ -336,10 +329,9 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
-        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
         cannot_query = self.beliefs.cannot_query(now_ns)
-        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0, cannot_query)
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, (), 0, cannot_query)
 
     def _role_changed(self) -> bool:
         said = self._said

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 OLD_MS = 2000
 SHOWN_EVENTS = 5
+SHOWN_TROUBLES = 5
 DASH = "-"
 UNKNOWN = "unknown"
 
@@ -45,7 +46,8 @@ def page(reading: Reading, colour: bool = False) -> str:
     status = reading.status
     facts, nodes = _facts(status, colour), _nodes(status, colour)
     outside = [_reports(status, colour), _pgpool_watchdog(status, colour)]
-    blocks = [_head(status, colour), facts, nodes, _checks(status, colour), *outside, _processes(status, colour)]
+    details = [_paths(status, colour), _checks(status, colour), *outside, _processes(status, colour)]
+    blocks = [_head(status, colour), facts, nodes, *details]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
 
@@ -107,9 +109,11 @@ def _voters(status: dict[str, Any], colour: bool) -> list[str]:
 
 def _facts(status: dict[str, Any], colour: bool) -> list[str]:
     lease, vip = _table(status, "lease"), _table(status, "vip")
+    troubles = [f"trouble     {_word(item, 'reason')}" for item in _rows(status, "troubles")[:SHOWN_TROUBLES]]
+    lines = [paint(trouble, YELLOW, colour) for trouble in troubles]
     leader = status.get("leader_id")
     left = lease.get("left_ms")
-    lines = [
+    lines += [
         f"leader      {paint(UNKNOWN, YELLOW, colour) if leader is None else _label(status, leader)}",
         f"lease       {'not held here' if left is None else f'{left} ms left'}, length {_word(lease, 'length_ms')} ms",
     ]
@@ -146,10 +150,40 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
                 _word(item, "pgpool") if trusted else UNKNOWN,
                 UNKNOWN if electable is None else ("yes" if electable else "no"),
                 _word(item, "priority"),
-                _evidence(item),
+                _word(item, "evidence") if item.get("evidence") else DASH,
             )
         )
     return table(rows, colour)
+
+
+def _paths(status: dict[str, Any], colour: bool) -> list[str]:
+    """How every peer is heard. Lifecheck reports now and then: what it has heard may be newer, and is not older."""
+    rows = [("PATH", "TO", "HEARD", "LOST", "ROUND TRIP", "JITTER")]
+    for item in _rows(status, "nodes"):
+        for path in _rows(item, "paths"):
+            lost = path.get("lost_permille")
+            rows.append(
+                (
+                    _word(path, "interface"),
+                    _word(item, "label"),
+                    _heard(path),
+                    f"{lost / 10:.1f} %" if isinstance(lost, int) else DASH,
+                    _microseconds(path.get("round_trip_us")),
+                    _microseconds(path.get("jitter_us")),
+                )
+            )
+    return table(rows, colour) if len(rows) > 1 else []
+
+
+def _heard(path: dict[str, Any]) -> str:
+    if path.get("silent_ms") is not None:
+        return f"silent for {duration(path['silent_ms'])}"
+    last_ms = path.get("last_heard_ms")
+    return "not yet" if last_ms is None else f"in the last {duration(last_ms)}"
+
+
+def _microseconds(value_us: object) -> str:
+    return f"{value_us / 1000:.2f} ms" if isinstance(value_us, int) and not isinstance(value_us, bool) else DASH
 
 
 def _checks(status: dict[str, Any], colour: bool) -> list[str]:
@@ -212,12 +246,6 @@ def _pgpool_watchdog(status: dict[str, Any], colour: bool) -> list[str]:
         for item in _rows(seen, "nodes")
     ]
     return lines + (table(rows, colour) if len(rows) > 1 else [])
-
-
-def _evidence(item: dict[str, Any]) -> str:
-    paths = [f"{_word(path, 'interface')} {duration(path.get('last_heard_ms'))}" for path in _rows(item, "paths")]
-    heard = f" [heard: {', '.join(paths)} ago]" if paths else ""
-    return (_word(item, "evidence") if item.get("evidence") else DASH) + heard
 
 
 def is_current(item: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from pgvigil.lifecheck.settings import (
     QuerySettings,
     UpstreamSettings,
 )
-from pgvigil.watchdog.config import keys, local_rules, rules
+from pgvigil.watchdog.config import host_rules, keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.local import LocalNetwork, local_network
@@ -108,6 +108,7 @@ def _this_machine(
     if own is None:
         return "", {}
     local_rules.own_paths_are_here(problems, own, network)
+    host_rules.host_can_be_watched(problems, draft, network)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -217,6 +218,8 @@ class _Assembly:
         self, cluster: ClusterSettings, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
     ) -> tuple[HeartbeatSettings, ...]:
         key = keys.heartbeat_key(cluster.key, cluster.name)
+        table = self.draft["heartbeat"]
+        latest_ms = table.get("deadtime_ms")
         return tuple(
             HeartbeatSettings(
                 node_id=own.id,
@@ -231,7 +234,8 @@ class _Assembly:
                 key=key,
                 interval_ms=self.draft["heartbeat"].get("interval_ms"),
                 run_dir=process.run_dir,
-                deadtime_ms=self.draft["heartbeat"].get("deadtime_ms"),
+                deadtime_ms=self._deadtime_min_ms() if table.get("detector") == "adaptive" else latest_ms,
+                latest_ms=latest_ms,
             )
             for number, path in enumerate(own.paths)
         )
@@ -251,13 +255,18 @@ class _Assembly:
             pgpool_pid_file=None if without_pgpool else self.draft["pgpool"].get("pid_file"),
             run_dir=process.run_dir,
             adaptive=heartbeat.get("detector") == "adaptive",
-            deadtime_min_ms=heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms"),
+            deadtime_min_ms=self._deadtime_min_ms(),
             query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
             upstream=None if "upstream" not in table.get("methods") else self._upstream(),
-            links=LinkSettings(table.get("interfaces"), self.interface, table.get("link_debounce_ms")),
+            links=LinkSettings(table.get("interfaces"), self._vip_link(), table.get("link_debounce_ms")),
             external_timeout_s=table.get("external_timeout_s"),
             pgpool_watchdog=None if without_pgpool else self._pgpool_watchdog((own, *peers)),
         )
+
+    def _deadtime_min_ms(self) -> int:
+        heartbeat = self.draft["heartbeat"]
+        least_ms: int = heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms")
+        return least_ms
 
     def _lifecheck_peer(self, peer: NodeSettings) -> LifecheckPeer:
         """A witness has a pgpool-II only if the file says where."""
@@ -289,6 +298,11 @@ class _Assembly:
             timeout_ms=table.get("query_timeout_ms"),
             life_points=table.get("query_life_points"),
         )
+
+    def _vip_link(self) -> str:
+        """Commands may carry the virtual IP by other means than an interface of this machine."""
+        by_commands = self.draft["vip"].get("driver") == "command"
+        return "" if by_commands and self.interface not in self.network.interfaces else self.interface
 
     def _upstream(self) -> UpstreamSettings:
         table = self.draft["lifecheck"]

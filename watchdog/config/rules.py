@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
-from pgvigil.watchdog.config import keys
+from pgvigil.watchdog.config import host_rules, keys
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.pgpool_rules import pgpool_watchdog_leads_alone
 from pgvigil.watchdog.config.problems import Problems
@@ -308,6 +308,14 @@ def folders_differ(problems: Problems, draft: Draft) -> None:
         problems.mistake(process.at("state_dir"), wrong, "expected a folder of its own on a disk")
 
 
+def query_password_is_private(problems: Problems, draft: Draft) -> None:
+    """Likewise; a method that is not used needs no password."""
+    lifecheck = draft["lifecheck"]
+    if "query" in (lifecheck.get("methods") or ()) and lifecheck.whole("query_password_file"):
+        location, path = lifecheck.at("query_password_file"), lifecheck.get("query_password_file")
+        _private(problems, location, path, lambda name: os.close(keys.check_private(name)))
+
+
 def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
     """Without heartbeats nobody knows of the others, unless somebody outside is to tell."""
     lifecheck = draft["lifecheck"]
@@ -370,10 +378,12 @@ RULES: tuple[Rule, ...] = (
     command_driver_has_commands,
     secret_is_private,
     pcp_password_is_private,
+    query_password_is_private,
     pgpool_watchdog_leads_alone,
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,
     methods_have_what_they_need,
     detector_has_room,
+    host_rules.upstream_is_asked,
 )

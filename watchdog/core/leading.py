@@ -67,6 +67,7 @@ class Leading(Standing):
         self.round = None
         self.committed_stamp = None
         self.better_since_ns = None
+        self.vip_let_go = False
         if self.leader_id == self.me:
             self.leader_id = 0
         if self.change_request is not None:
@@ -89,6 +90,7 @@ class Leading(Standing):
             self._stay_elected()
             self._tend_document()
             self._stay_electable()
+            self._let_go_while_cut()
 
     def _send_renewal(self, lease: Lease, renewal: Renewal) -> None:
         """P1, P3: sent to every node; the leader promises itself from the instant of sending."""
@@ -133,7 +135,8 @@ class Leading(Standing):
         if lease.settle(self.voter_ids, self.now_ns) and lease.until_ns is not None:
             if self.state is State.ELECTED:
                 self.go(Trigger.LEASE_GAINED)
-            self.emit(HoldVip(lease.until_ns))
+            if not self.vip_let_go:
+                self.emit(HoldVip(lease.until_ns))
         self._commit()
 
     def on_renew_refused(self, sender: int, record_id: int, message: RenewRefused) -> None:
@@ -406,6 +409,23 @@ class Leading(Standing):
         else:
             self.warned.discard("unfit")
             self._preempt(fit)
+
+    def _let_go_while_cut(self) -> None:
+        """Without a successor, lead without the VIP while its interface is down: who could reach it there?
+
+        Leading goes on, for the document and the commands; the VIP is taken again with the lease of that moment.
+        """
+        lease = self.lease
+        if self.state is not State.LEADER or lease is None or self.vip_let_go is self.views.vip_cut:
+            return
+        self.vip_let_go = self.views.vip_cut
+        if self.vip_let_go:
+            self.note("lets go of the virtual IP, which nobody reaches while its interface is down", Level.WARNING)
+            self.emit(CloseGate())
+            self.emit(DropVip())
+        elif lease.until_ns is not None and self.lease_held():
+            self.note("takes the virtual IP again: its interface is up")
+            self.emit(HoldVip(lease.until_ns))
 
     def _preempt(self, fit: list[PeerView]) -> None:
         """With `preempt`, a node of higher priority that has been fit for two leases takes over."""

@@ -19,9 +19,7 @@ class WatchdogPgpool(Pgpool):
 
     def __init__(self, lab: Lab, node: Host, delegate_ip: str = VIP, port: int = WD_PORT) -> None:
         super().__init__(lab, node)
-        self._nodes = lab.nodes
-        self._delegate_ip = delegate_ip
-        self._port = port
+        self.options = _watchdog(lab, self, delegate_ip, port)
 
     @property
     def authkey_file(self) -> str:
@@ -34,31 +32,25 @@ class WatchdogPgpool(Pgpool):
     def write_files(self) -> None:
         super().write_files()
         (self.folder / "pgpool_node_id").write_text(f"{self.node.number - 1}\n", encoding="ascii")
-        with open(self.folder / "pgpool.conf", "a", encoding="ascii") as file:
-            file.writelines(f"{name} = {_quoted(value)}\n" for name, value in self._watchdog().items())
-
-    def _watchdog(self) -> dict[str, object]:
-        values: dict[str, object] = {
-            "use_watchdog": "on",
-            "wd_lifecheck_method": "external",
-            "wd_authkey": WD_AUTHKEY,
-            "wd_ipc_socket_dir": self.folder,
-            "wd_priority": 10 - self.node.number,
-            "delegate_IP": self._delegate_ip,
-            "if_cmd_path": "/sbin",
-            "if_up_cmd": "/sbin/ip addr add $_IP_$/24 dev eth0",
-            "if_down_cmd": "/sbin/ip addr del $_IP_$/24 dev eth0",
-            "arping_cmd": "/bin/true $_IP_$",
-        }
-        for node in self._nodes:
-            number = node.number - 1
-            values[f"hostname{number}"] = node.address
-            values[f"wd_port{number}"] = self._port
-            values[f"pgpool_port{number}"] = PGPOOL_PORT
-        return values
 
 
-def _quoted(value: object) -> str:
-    if isinstance(value, int) or value in ("on", "off"):
-        return str(value)
-    return f"'{value}'"
+def _watchdog(lab: Lab, pgpool: Pgpool, delegate_ip: str, port: int) -> dict[str, object]:
+    values: dict[str, object] = {
+        "use_watchdog": "on",
+        "wd_lifecheck_method": "external",
+        "wd_authkey": WD_AUTHKEY,
+        "wd_ipc_socket_dir": pgpool.folder,
+        # Candidates of one priority reject each other, and each round costs five seconds.
+        "wd_priority": 10 - pgpool.node.number,
+        "delegate_IP": delegate_ip,
+        "if_cmd_path": "/sbin",
+        "if_up_cmd": "/sbin/ip addr add $_IP_$/24 dev eth0",
+        "if_down_cmd": "/sbin/ip addr del $_IP_$/24 dev eth0",
+        "arping_cmd": "/bin/true $_IP_$",
+    }
+    for node in lab.nodes:
+        number = node.number - 1
+        values[f"hostname{number}"] = node.address
+        values[f"wd_port{number}"] = port
+        values[f"pgpool_port{number}"] = PGPOOL_PORT
+    return values

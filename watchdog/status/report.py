@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pgvigil
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, NodeVerdict
+from pgvigil.lifecheck.core import sentence
 from pgvigil.watchdog.core.record import SENTENCES
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NodeSettings
@@ -73,6 +74,7 @@ class Report:
             },
             "voters": self._voters(now_ns),
             "vip": self._vip(now_ns),
+            "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
             "external": outside.reports(main.outside, now_ns),
             "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
@@ -208,6 +210,19 @@ class Report:
             for check in beliefs.verdicts.checks
         ]
 
+    def _troubles(self, now_ns: int) -> list[dict[str, object]]:
+        """What the small processes complain about, themselves included."""
+        beliefs = self._main.beliefs
+        if beliefs.verdicts is None or now_ns >= beliefs.stale_at_ns():
+            return []
+        return [
+            {"path": trouble.path, "node": trouble.node_id, "count": trouble.rejected, "reason": trouble.reason}
+            for trouble in beliefs.verdicts.troubles
+        ]
+
+    def _labels(self) -> dict[int, str]:
+        return {node.id: node.host for node in self._main.settings.nodes}
+
     @staticmethod
     def _pgpool_word(health: Health, checked: bool) -> str:
         """What counts as alive only because nobody looks is not called alive."""
@@ -233,7 +248,7 @@ class Report:
             return unknown
         known: dict[str, object] = {
             "health": verdict.health.value,
-            "evidence": verdict.evidence,
+            "evidence": sentence.evidence(verdict, self._labels()),
             "since_ms": (now_ns - verdict.since_ns) // NS_PER_MS,
             "query": verdict.query.value if verdict.query_evidence else None,
             "query_evidence": verdict.query_evidence or None,
@@ -244,6 +259,7 @@ class Report:
                     "lost_permille": path.lost_permille,
                     "round_trip_us": path.round_trip_us,
                     "jitter_us": path.jitter_us,
+                    "silent_ms": (now_ns - path.silent_since_ns) // NS_PER_MS if path.silent else None,
                 }
                 for path in verdict.paths
             ],

@@ -32,7 +32,7 @@ LIFE_INTERVAL_NS = 100_000_000
 Body = Callable[[Link], int]
 
 
-def wait_for(what: Callable[[], T | None], timeout_s: float = 5.0) -> T:
+def wait_for(what: Callable[[], T | None], timeout_s: float = 15.0) -> T:
     """The first value that is not None or False, or an assertion that says that none came in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgvigil.ipc.frames import Beat, Health, Heard, HeardTogether, OutsideReport, Role
 from pgvigil.lifecheck.core.external import ExternalMethod
 from pgvigil.lifecheck.core.judge import Judge, Late, Told
+from pgvigil.lifecheck.core.path import Fixed
 from pgvigil.lifecheck.core.verdict import Opinion
 from pgvigil.lifecheck.probes.external import ExternalProbe
 from pgvigil.lifecheck.probes.reading import Reading
@@ -15,6 +16,10 @@ BEAT = Beat(Role.STANDBY, 1, True, Health.ALIVE, 1, 1, (), 0)
 
 def report(node_id: int, health: Health, said_s: int, for_s: int = 30, reason: str = "ping fails") -> OutsideReport:
     return OutsideReport(node_id, health, reason, "ops", said_s * S, (said_s + for_s) * S)
+
+
+def judge_of(method: str) -> Judge:
+    return Judge({2: "pg02"}, ("eth0",), (method,), Fixed(S), S // 5, 0)
 
 
 def test_the_newest_report_on_a_node_counts_until_its_end() -> None:
@@ -60,20 +65,20 @@ def test_our_own_standstill_counts_against_no_report() -> None:
 
 
 def test_beside_heartbeats_a_report_of_dead_is_enough_and_one_of_alive_raises_nobody() -> None:
-    judge, method = Judge((2,), ("eth0",), ("heartbeat",), S, 0), ExternalMethod((2,))
+    judge, method = judge_of("heartbeat"), ExternalMethod((2,))
     judge.add(method)
     judge.step(S // 2, HeardTogether((Heard(2, 0, S // 2, BEAT),)))
     method.take([OutsideReport(2, Health.DEAD, "fire", "ops", S // 2, 2 * S)], S)
     (verdict,) = judge.step(S, Told()).changed
     assert (verdict.health, verdict.evidence) == (Health.DEAD, "reported dead by ops: fire")
     method.take([OutsideReport(2, Health.ALIVE, "", "ops", S, 9 * S)], S)
-    assert judge.step(S, Told()).changed[0].evidence == "heard on eth0; reported alive by ops"
+    assert judge.step(S, Told()).changed[0].evidence == "heard on eth0, reported alive by ops"
     (verdict,) = judge.step(3 * S // 2).changed
     assert (verdict.health, verdict.evidence) == (Health.DEAD, "silent on eth0 for 1000 ms")
 
 
 def test_alone_reports_judge_although_heartbeats_flow_and_their_end_is_noticed_at_the_wake() -> None:
-    judge, method = Judge((2,), ("eth0",), ("external",), S, 0), ExternalMethod((2,))
+    judge, method = judge_of("external"), ExternalMethod((2,))
     judge.add(method)
     assert judge.step(S, HeardTogether((Heard(2, 0, S, BEAT),))).changed == ()
     method.take([report(2, Health.ALIVE, 1)], S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, Verdicts
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
@@ -52,3 +54,13 @@ def test_repeated_verdicts_do_not_stay_fresh_and_older_or_future_ones_do_not_cou
     assert not beliefs.take(verdicts(judged_at_ns=NOW - 1), NOW + 1)
     assert not beliefs.take(verdicts(judged_at_ns=NOW + 2), NOW + 1)
     assert beliefs.take(verdicts(judged_at_ns=NOW + 1), NOW + 1)
+
+
+def test_nobody_waits_for_a_node_that_only_others_hear() -> None:
+    beliefs = Beliefs((2,))
+    told = verdicts()
+    heard, silent = PathEvidence("eth0", NOW), PathEvidence("eth1", NOW - NS_PER_S, silent_since_ns=NOW - NS_PER_S)
+    for paths, electable in (((heard, silent), True), ((silent, silent), False), ((heard,), True)):
+        beliefs.take(replace(told, peers=(replace(told.peers[0], paths=paths),)), NOW)
+        (peer,) = beliefs.views(NOW).peers
+        assert (peer.health, peer.electable) == (Health.ALIVE, electable)

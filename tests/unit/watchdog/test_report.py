@@ -100,7 +100,7 @@ def test_what_an_alive_node_said_has_the_age_of_its_words() -> None:
     row = node.row(2, NOW + 100 * NS_PER_MS)
     assert (row["role"], row["term"], row["pgpool"], row["electable"]) == ("leader", 4, "alive", True)
     assert (row["age_ms"], row["since_ms"]) == (150, 1100)
-    quality = {"lost_permille": None, "round_trip_us": None, "jitter_us": None}
+    quality = {"lost_permille": None, "round_trip_us": None, "jitter_us": None, "silent_ms": None}
     assert row["paths"] == [{"interface": "eth0", "last_heard_ms": 120, **quality}]
 
 
@@ -118,8 +118,32 @@ def test_a_node_that_was_never_heard_has_no_age() -> None:
     path = PathEvidence("eth0", 0, 30, 400, 20)
     node.hear(NodeVerdict(2, Health.UNKNOWN, NOW, "not heard yet", (path,), None, 0))
     row = node.row(2)
-    quality = {"lost_permille": 30, "round_trip_us": 400, "jitter_us": 20}
+    quality = {"lost_permille": 30, "round_trip_us": 400, "jitter_us": 20, "silent_ms": None}
     assert (row["age_ms"], row["paths"]) == (None, [{"interface": "eth0", "last_heard_ms": None, **quality}])
+
+
+def test_a_dead_node_is_explained_by_all_that_speaks_against_it() -> None:
+    node = Node()
+    silent = PathEvidence("eth1", NOW - 3 * NS_PER_S, silent_since_ns=NOW - 3 * NS_PER_S)
+    dead = replace(
+        verdict(2, Health.DEAD),
+        evidence="silent on eth1 for 3000 ms, query timed out",
+        paths=(silent,),
+        confirmed_by=(3, 9),
+    )
+    node.hear(dead)
+    row = node.row(2)
+    third = node.settings.nodes[2].host
+    assert row["evidence"] == f"silent on eth1 for 3000 ms, query timed out, confirmed by {third} and node 9"
+    assert row["paths"][0]["silent_ms"] == 3000
+
+
+def test_troubles_are_told_while_lifecheck_reports() -> None:
+    node = Node()
+    trouble = frames.PathTrouble(0, 1, 3, "lifecheck was late by 900 ms")
+    assert node.main.beliefs.take(Verdicts(NOW, Health.ALIVE, NOW, "", (), (trouble,)), NOW)
+    told = [{"path": 0, "node": 1, "count": 3, "reason": "lifecheck was late by 900 ms"}]
+    assert node.status(NOW + STALE_NS - 1)["troubles"] == told and node.status(NOW + STALE_NS)["troubles"] == []
 
 
 def test_words_of_a_silent_lifecheck_become_unknown_at_once() -> None:
