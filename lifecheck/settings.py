@@ -62,9 +62,13 @@ class PgpoolAddress:
 
 @dataclass(frozen=True, slots=True)
 class PgpoolWatchdogSettings:
-    """The command socket of pgpool-II's own watchdog; `authkey` is its wd_authkey, or empty."""
+    """The command socket of pgpool-II's own watchdog; `authkey` is its wd_authkey, or empty.
+
+    Whoever owns `pid_file` may be behind the socket.
+    """
 
     socket_path: str
+    pid_file: str
     authkey: str = field(repr=False)
     nodes: tuple[PgpoolAddress, ...]
 

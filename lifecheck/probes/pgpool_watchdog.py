@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
@@ -28,6 +29,9 @@ ANSWER_LIMIT_NS = 3 * NS_PER_S
 RETRY_NS = NS_PER_S
 MAX_RETRY_NS = 16 * NS_PER_S
 RECEIVE_BYTES = 64 * 1024
+ROOT = 0
+CREDENTIALS = struct.Struct("3i")
+"""pid, uid and gid of whoever listens (unix(7), SO_PEERCRED)."""
 
 _ANSWERS = {Health.UNKNOWN: "is being asked", Health.ALIVE: "answers"}
 
@@ -47,6 +51,7 @@ class PgpoolWatchdogProbe:
         now_ns: int,
     ) -> None:
         self._path = settings.socket_path
+        self._pid_file = settings.pid_file
         self._authkey = settings.authkey
         self._watcher = watcher
         self._on_change = on_change
@@ -165,13 +170,30 @@ class PgpoolWatchdogProbe:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             connection.connect(self._path)
-            if connection.send(request) == len(request):
-                return connection
-            reason = "takes only a part of a request"
+            reason = self._stranger(connection)
+            if not reason:
+                if connection.send(request) == len(request):
+                    return connection
+                reason = "takes only a part of a request"
         except OSError as error:
             reason = self._refused(error)
         connection.close()
         raise CommandError(reason)
+
+    def _stranger(self, connection: socket.socket) -> str:
+        """Who listens there if it cannot be pgpool-II: in a folder like /tmp anybody could, to be given the key."""
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        uid = CREDENTIALS.unpack(credentials)[1]
+        allowed = {ROOT, os.geteuid()}
+        try:
+            allowed.add(os.stat(self._pid_file).st_uid)
+        except OSError:
+            pass  # pgpool-II has just ended or begins: then only root and we ourselves
+        if uid in allowed:
+            return ""
+        return (
+            f"is not behind {self._path}: user {uid} is, expected root, {os.geteuid()} or the owner of {self._pid_file}"
+        )
 
     def _refused(self, error: OSError) -> str:
         if error.errno == errno.ENOENT:

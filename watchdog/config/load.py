@@ -281,6 +281,7 @@ class _Assembly:
         authkey_file = table.get("watchdog_authkey_file")
         return PgpoolWatchdogSettings(
             socket_path=pgpool_socket(table),
+            pid_file=table.get("pid_file"),
             authkey="" if authkey_file is None else keys.read_text(authkey_file),
             nodes=tuple(_pgpool_address(node) for node in nodes),
         )

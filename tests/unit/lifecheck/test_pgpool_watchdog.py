@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.frames import Health
 from pgvigil.ipc.loop import Loop
 from pgvigil.lifecheck.core.informing import LIST_NS, Wish
+from pgvigil.lifecheck.probes import pgpool_watchdog
 from pgvigil.lifecheck.probes.knock import AGAIN_NS
 from pgvigil.lifecheck.probes.knock import LIMIT_NS as KNOCK_LIMIT_NS
 from pgvigil.lifecheck.probes.pgpool_watchdog import (
@@ -59,7 +61,11 @@ class Pgpool:
     def serve(self) -> None:
         connection, _ = self.socket.accept()
         connection.settimeout(5)
-        kind, length = connection.recv(1), int.from_bytes(connection.recv(4))
+        kind = connection.recv(1)
+        if not kind:
+            connection.close()
+            return
+        length = int.from_bytes(connection.recv(4))
         body = connection.recv(length)
         self.asked.append((kind.decode(), json.loads(body)))
         reply = self.real(kind) if self.answer is None else self.answer(kind)
@@ -94,10 +100,11 @@ class Bench:
         self.news = 0
         self.now_ns = boottime_ns()
         self.authkey = authkey
+        self.pid_file = path.with_name("pgpool.pid")
         self.probe = self.make(ADDRESSES)
 
     def make(self, addresses: tuple[PgpoolAddress, ...]) -> PgpoolWatchdogProbe:
-        settings = PgpoolWatchdogSettings(str(self.pgpool.path), self.authkey, addresses)
+        settings = PgpoolWatchdogSettings(str(self.pgpool.path), str(self.pid_file), self.authkey, addresses)
         return PgpoolWatchdogProbe(settings, 1, self.loop, self.changes.append, self.note, self.now_ns)
 
     def note(self) -> None:
@@ -275,6 +282,18 @@ def test_a_silent_peer_whose_pgpool_answers_is_not_called_dead_until_it_does_not
     finally:
         door.close()
         bench.close()
+
+
+def test_a_stranger_at_the_socket_is_not_given_the_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    monkeypatch.setattr(pgpool_watchdog, "ROOT", own + 2)
+    bench.later(0)
+    assert bench.probe.reading.health is Health.DEAD and bench.pgpool.asked == []
+    assert f"user {own} is, expected root, {own + 1} or the owner of {bench.pid_file}" in bench.probe.reading.evidence
+    bench.pid_file.touch()
+    bench.later(MAX_RETRY_NS)
+    bench.until(lambda: bench.probe.reading.health is Health.ALIVE)
 
 
 def test_a_wrong_key_is_told_in_pgpools_words(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_reports_from_outside_have_an_age_and_an_end() -> None:
 def test_pgpools_own_watchdog_is_shown_where_it_leads_and_unknown_when_lifecheck_is_silent() -> None:
     node = Node()
     assert node.status()["pgpool_watchdog"] is None
-    beside = PgpoolWatchdogSettings("/run/.s.PGPOOLWD_CMD.9000", "", ())
+    beside = PgpoolWatchdogSettings("/run/.s.PGPOOLWD_CMD.9000", "/run/pgpool.pid", "", ())
     node.main.settings = replace(node.settings, lifecheck=replace(node.settings.lifecheck, pgpool_watchdog=beside))
     member = frames.WatchdogMember(10, 2, "10.0.0.2:9999", "leader", 3, Health.UNKNOWN)
     words = frames.PgpoolWatchdog(NOW - NS_PER_S, "", "10.0.0.2:9999", "exists", False, "10.0.0.100", (member,))
