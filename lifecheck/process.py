@@ -18,9 +18,10 @@ from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core import sentence
-from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
+from pgvigil.lifecheck.core.judge import Judge, Late, Outcome, Told
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
 from pgvigil.lifecheck.core.path import Fixed, Patience
+from pgvigil.lifecheck.outside import Outside
 from pgvigil.lifecheck.probes.peers import PeersProbe
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
@@ -120,6 +121,8 @@ class Lifecheck:
         self._query, self._peers = self._start_query(now_ns)
         self._links: LinkProbe | None = None
         self._watch_host(now_ns)
+        loop, change, news = shell.loop, self._on_change, lambda: self._reporter.news(boottime_ns())
+        self._outside = Outside(settings, self._judge, self._probes, loop, change, news, now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
@@ -176,6 +179,9 @@ class Lifecheck:
                 self._conclude(self._judge.step(now_ns, frames.HeardTogether((frame,))), now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
+            elif isinstance(frame, frames.OutsideReports) and self._outside.take(frame, now_ns):
+                self._conclude(self._judge.step(now_ns, Told()), now_ns)
+                self._reporter.news(now_ns)
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
@@ -217,7 +223,9 @@ class Lifecheck:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
 
     def _judge_own(self, now_ns: int) -> None:
-        self._own = judge_own(self._checks(), self._own, now_ns)
+        checks = self._checks()
+        self._own = judge_own(checks, self._own, now_ns)
+        self._outside.inform(self._own, checks, now_ns)
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
@@ -230,6 +238,7 @@ class Lifecheck:
         if outcome.news:
             if self._peers is not None:
                 self._verdicts(now_ns)
+            self._judge_own(now_ns)
             self._reporter.news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
@@ -269,7 +278,10 @@ class Lifecheck:
             if at is not None and horizon_ns >= at:
                 probe.tick(now_ns)
         if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
-            self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
+            taken = self._outbox.send(self._report(now_ns))
+            for frame in self._outside.frames(now_ns):
+                taken = self._outbox.send(frame) and taken
+            self._reporter.sent(taken, now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
         peers = self._verdicts(now_ns)

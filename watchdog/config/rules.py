@@ -13,6 +13,7 @@ from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog.config import host_rules, keys
 from pgvigil.watchdog.config.kinds import ip_literal
+from pgvigil.watchdog.config.pgpool_rules import pgpool_watchdog_leads_alone
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section
 from pgvigil.watchdog.config.source import Location
@@ -316,15 +317,22 @@ def query_password_is_private(problems: Problems, draft: Draft) -> None:
 
 
 def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
-    """Without heartbeats nobody knows of the others."""
+    """Without heartbeats nobody knows of the others, unless somebody outside is to tell."""
     lifecheck = draft["lifecheck"]
     methods = lifecheck.get("methods")
     if methods is None:
         return
-    if "heartbeat" not in methods:
-        problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
     if len(set(methods)) != len(methods):
         problems.mistake(lifecheck.at("methods"), "names a method twice", "expected each once")
+    others = [f'"{method}"' for method in methods if method in ("heartbeat", "process", "query")]
+    if "external" in methods and others:
+        problems.mistake(
+            lifecheck.at("methods"),
+            f'"external" judges alone, so {" and ".join(others)} would judge nobody',
+            'expected ["external"], or the others without it: reports count beside them, too',
+        )
+    elif not {"heartbeat", "external"} & set(methods):
+        problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
     if not {"process", "query", "external"} & set(methods):
         problems.warn(lifecheck.at("methods"), "nobody notices when the local pgpool-II dies", 'add "process"')
     elif "query" in methods and "process" not in methods:
@@ -374,6 +382,7 @@ RULES: tuple[Rule, ...] = (
     secret_is_private,
     pcp_password_is_private,
     query_password_is_private,
+    pgpool_watchdog_leads_alone,
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,

@@ -131,14 +131,18 @@ class Pgpool:
         """Start it, with fresh files, and wait until it answers."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
-        (self.folder / "pcp.conf").write_text("", encoding="ascii")
-        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        self.write_files()
         files = [(f"-{letter}", str(self.folder / name)) for letter, name in _FILES.items()]
         argv = ("pgpool", "-n", "-D", *(part for pair in files for part in pair))
         self._process = self._lab.start(self.node, (*_OWN_IPC, "--", *argv), "pgpool.log")
         if wait:
             self.wait_ready()
+
+    def write_files(self) -> None:
+        """Its configuration, into an empty folder."""
+        (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
+        (self.folder / "pcp.conf").write_text("", encoding="ascii")
+        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
 
     def _configuration(self) -> str:
         values = {**_pgpool_conf(self.folder, self.pid_file), **self.options}
