@@ -19,7 +19,7 @@ BRIEF  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood \
-        exhaustive matrix lifecheck simulate mutants soak wheel clean
+        exhaustive matrix lifecheck simulate mutants soak detector wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -62,6 +62,10 @@ mutants: setup   ## break the rules one by one; each must be caught by a checker
 
 soak: setup      ## simulated clusters with growing seeds for MINUTES
 	$(BIN)/python -m tests.simulation --minutes $(MINUTES)
+
+detector: setup  ## detection time against false alarms: a model with loss, then real processes on busy cores
+	$(BIN)/python -m tests.detector
+	$(BIN)/python -m tests.detector --cpu
 
 check: setup     ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

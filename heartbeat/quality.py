@@ -51,14 +51,18 @@ class Quality:
         self.sequence = 0
 
     def take(self, now_ns: int, sequence: int, counter: int) -> None:
-        """A heartbeat that was believed. A counter that does not rise is that of a sender that has started anew."""
+        """A heartbeat that was believed.
+
+        A counter that does not rise is that of a sender that has started anew: the path is still the same, and nobody
+        knows of anything that was lost.
+        """
         step = counter - self._counter
-        if self._counter == 0 or step <= 0:
-            self._seen = self._known = 1
-        else:
-            self._seen = (self._seen << min(step, MEMORY) | 1) & ((1 << MEMORY) - 1)
-            self._known = min(self._known + step, MEMORY)
+        if self._counter and step > 0:
             self._take_pause(now_ns - self._last_ns, sequence - self.sequence, step)
+        else:
+            step = 1
+        self._seen = (self._seen << min(step, MEMORY) | 1) & ((1 << MEMORY) - 1)
+        self._known = min(self._known + step, MEMORY)
         self._counter, self._last_ns, self.sequence = counter, now_ns, sequence
 
     def _take_pause(self, pause_ns: int, sent_apart_ns: int, step: int) -> None:

@@ -94,6 +94,9 @@ class Lifecheck:
     slack_ns = REPORT_SLACK_NS
 
     def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
+        if settings.query is not None:
+            # libpq's 20 MiB and 0.2 s are for those who ask for them; the time must not count against peers.
+            import pgvigil.lifecheck.probes.query  # noqa: F401
         now_ns = boottime_ns()
         self._settings = settings
         self._shell = shell
@@ -129,7 +132,7 @@ class Lifecheck:
         settings = self._settings
         if settings.query is None:
             return None, None
-        from pgvigil.lifecheck.probes.query import QueryProbe  # libpq's 20 MiB are for those who ask for them
+        from pgvigil.lifecheck.probes.query import QueryProbe
 
         loop, on_change = self._shell.loop, self._on_change("query")
         query = QueryProbe(settings.query, settings.peers, loop, on_change, self._on_peer_query, now_ns)
@@ -188,7 +191,8 @@ class Lifecheck:
         """What to do when a probe's verdict is another one."""
 
         def changed(reading: Reading) -> None:
-            what = "pgpool" if method in PGPOOL_METHODS else f"the check {method}"
+            known = reading.health is not frames.Health.UNKNOWN
+            what = "pgpool" if method in PGPOOL_METHODS and known else f"the check {method}"
             logger.log(_level(reading.health), "%s is %s: %s", what, reading.health.value, reading.evidence)
             self._judge_own(boottime_ns())
             self._reporter.news(boottime_ns())
@@ -203,17 +207,17 @@ class Lifecheck:
     def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
         """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
         verdicts = self._judge.verdicts(now_ns)
+        if self._query is not None:
+            verdicts = tuple(self._with_query(verdict) for verdict in verdicts)
         if self._peers is not None:
             self._peers.hear(verdicts, now_ns)
-        return verdicts if self._query is None else tuple(self._with_query(verdict) for verdict in verdicts)
+        return verdicts
 
     def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
         if asked is None:
             return verdict
-        dead = verdict.health is frames.Health.DEAD and asked.brief
-        evidence = f"{verdict.evidence}, {asked.brief}" if dead else verdict.evidence
-        return replace(verdict, evidence=evidence, query=asked.health, query_evidence=asked.evidence)
+        return replace(verdict, query=asked.health, query_evidence=asked.evidence)
 
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
@@ -233,7 +237,7 @@ class Lifecheck:
             self.show()
         if outcome.news:
             if self._peers is not None:
-                self._peers.hear(self._judge.verdicts(now_ns), now_ns)
+                self._verdicts(now_ns)
             self._judge_own(now_ns)
             self._reporter.news(now_ns)
 

@@ -22,17 +22,16 @@ class QueriedPgpool:
         self._life_points = life_points
         self._failures = 0
         self._failing_since_ns = started_at_ns
-        self._answer: Answer | None = None
-        self.answered_at_ns: int | None = None
+        self.answered: tuple[int, int] | None = None
+        """When the last question that had a result was asked, and when it was answered."""
         self.health = Health.UNKNOWN
         self.since_ns = started_at_ns
         self.evidence = "not queried yet"
 
     def take(self, outcome: Outcome, asked_at_ns: int, now_ns: int, others_answer: bool) -> bool:
-        """`others_answer`: another pgpool-II has given a result lately. True if the health is another one now."""
-        self._answer = outcome.answer
+        """`others_answer`: another pgpool-II has answered a later question. True if the health is another one now."""
         if outcome.answer is Answer.FINE:
-            self.answered_at_ns = now_ns
+            self.answered = asked_at_ns, now_ns
         guilty = outcome.answer in GUILTY or (outcome.answer is Answer.SILENT_BEHIND and others_answer)
         if guilty:
             return self._take_guilty(outcome, asked_at_ns, now_ns)
@@ -40,11 +39,6 @@ class QueriedPgpool:
         if outcome.answer is Answer.SILENT_BEHIND:
             return self._conclude(Health.ALIVE, f"{outcome.evidence}; no other does, so a backend hangs", now_ns)
         return self._conclude(Health.ALIVE if outcome.answer in INNOCENT else Health.UNKNOWN, outcome.evidence, now_ns)
-
-    @property
-    def brief(self) -> str:
-        """Two words for a sentence about the whole node; empty if the query speaks neither for nor against it."""
-        return "" if self._answer is None or self.health is Health.UNKNOWN else self._answer.value
 
     @property
     def failing(self) -> bool:

@@ -36,8 +36,7 @@ from pgvigil.lifecheck.settings import LinkSettings
 RETRY_NS = 5 * NS_PER_S
 REFRESH_NS = NS_PER_S  # how old the words about a link that is down may become
 WHY_DOWN = {3: "the interface below it is down", 4: "in a test", 5: "dormant"}  # IF_OPER_* of linux/if.h
-NO_CARRIER, SWITCHED_OFF = "no carrier", "switched off"
-MISSING, REMOVED = "it does not exist", "removed"
+NO_CARRIER, SWITCHED_OFF, MISSING = "no carrier", "switched off", "it does not exist"
 ANY_FAMILY = bytes([0])  # AF_UNSPEC; a bridge tells of its ports in messages of the same kinds (AF_BRIDGE)
 
 
@@ -118,7 +117,7 @@ class LinkProbe:
                 ask.append(name)  # it may be this one that appears
             elif index == link.index and message.kind == RTM_DELLINK:
                 del self._known[name]
-                self._links.seen(name, REMOVED, now_ns)
+                self._links.seen(name, MISSING, now_ns)
             elif index == link.index and real_name == link.name:
                 self._links.seen(name, trouble_of(link), now_ns)
             elif index == link.index:

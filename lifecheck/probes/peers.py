@@ -25,9 +25,10 @@ class PeersProbe:
         self.reading = Reading(Health.UNKNOWN, now_ns, "no peer has been heard yet")
 
     def hear(self, verdicts: Sequence[NodeVerdict], now_ns: int) -> None:
-        """The newest verdicts on all peers, with what each said last."""
-        words = [word for verdict in verdicts if (word := self._word(verdict)) is not None]
-        opinion = judge_words(words, len(self._labels))
+        """The newest verdicts on all peers, with what each said last and what our own queries came to."""
+        ours = Word(self._node_id, tuple(one.node_id for one in verdicts if one.query is Health.DEAD))
+        theirs = [word for verdict in verdicts if (word := _word(verdict)) is not None]
+        opinion = judge_words(self._node_id, [ours, *theirs], self._labels)
         before = self.reading
         changed = opinion.health is not before.health
         self.reading = Reading(opinion.health, now_ns if changed else before.since_ns, opinion.evidence)
@@ -46,11 +47,10 @@ class PeersProbe:
     def close(self) -> None:
         """It has no descriptor."""
 
-    def _word(self, verdict: NodeVerdict) -> Word | None:
-        """Of a peer that is alive and whose watchdog speaks; one whose own pgpool-II is ill may be at fault itself."""
-        beat = verdict.beat
-        if beat is None or verdict.health is not Health.ALIVE or beat.role is Role.UNKNOWN:
-            return None
-        if beat.pgpool is not Health.ALIVE:
-            return None
-        return Word(self._labels[verdict.node_id], self._node_id in beat.cannot_query)
+
+def _word(verdict: NodeVerdict) -> Word | None:
+    """Of a peer that is alive and whose watchdog speaks."""
+    beat = verdict.beat
+    if beat is None or verdict.health is not Health.ALIVE or beat.role is Role.UNKNOWN:
+        return None
+    return Word(verdict.node_id, beat.cannot_query)

@@ -31,6 +31,7 @@ MAX_PASSWORD_BYTES = 4096
 COMPLAIN_EVERY_NS = 60 * NS_PER_S
 # A tick that comes early, because the loop was awake anyway, begins the next round.
 MAX_EARLY_NS = 250 * NS_PER_MS
+LINGER_NS = 60 * NS_PER_S
 LOUD = (Answer.OPERATOR, Answer.OURS)
 OWN = 0
 
@@ -74,7 +75,7 @@ class QueryProbe:
         self._passfile = forget_environment()
         self._resolver = Resolver(watcher, boottime_ns)
         self._asked = [self._new(OWN, "the local pgpool-II", settings.host, settings.port)] if settings.host else []
-        self._asked += [self._new(p.node_id, p.label, p.pgpool_host, p.pgpool_port) for p in peers if p.pgpool_host]
+        self._asked += [self._of_peer(peer) for peer in peers if peer.pgpool_host]
         self._by_id = {one.node_id: one for one in self._asked}
         self._by_fd: dict[int, _Asked] = {}
         self._epoll = select.epoll()
@@ -108,8 +109,8 @@ class QueryProbe:
         self._resolver.tick(now_ns)
         for one in self._asked:
             if one.question is not None and now_ns >= one.question.deadline_ns:
-                self._end(one, one.question.give_up(now_ns), now_ns)
-        if now_ns + self._early_ns >= self._due_ns:
+                self._time_out(one, one.question, now_ns)
+        if now_ns >= self._due_ns or (now_ns + self._early_ns >= self._due_ns and self._is_idle()):
             self._due_ns = now_ns + self._interval_ns
             self._ask_all(now_ns)
 
@@ -127,6 +128,10 @@ class QueryProbe:
         self._resolver.close()
         self._watcher.unwatch(self._epoll.fileno())
         self._epoll.close()
+
+    def _is_idle(self) -> bool:
+        """Whether the next round can begin early: a question that still runs would miss it."""
+        return all(one.question is None for one in self._asked)
 
     # --- asking ------------------------------------------------------------------------------------
 
@@ -199,6 +204,15 @@ class QueryProbe:
 
     # --- answers -----------------------------------------------------------------------------------
 
+    def _time_out(self, one: _Asked, question: Question, now_ns: int) -> None:
+        """Behind a backend that hangs every new question would take one more child of pgpool-II: this one goes on."""
+        outcome = judge(question.give_up(now_ns))
+        if outcome.answer is Answer.SILENT_BEHIND and now_ns - question.asked_at_ns < LINGER_NS:
+            question.deadline_ns = now_ns + self._interval_ns
+        else:
+            self._drop(one)
+        self._take(one, outcome, question.asked_at_ns, now_ns)
+
     def _end(self, one: _Asked, ending: Ending, now_ns: int) -> None:
         assert one.question is not None
         asked_at_ns = one.question.asked_at_ns
@@ -206,7 +220,7 @@ class QueryProbe:
         self._take(one, judge(ending), asked_at_ns, now_ns)
 
     def _take(self, one: _Asked, outcome: Outcome, asked_at_ns: int, now_ns: int) -> None:
-        changed = one.pgpool.take(outcome, asked_at_ns, now_ns, self._others_answer(one, now_ns))
+        changed = one.pgpool.take(outcome, asked_at_ns, now_ns, self._others_answer(one, asked_at_ns, now_ns))
         if outcome.answer in LOUD:
             self._complain(one, outcome, now_ns)
         if one.pgpool.failing:
@@ -218,10 +232,11 @@ class QueryProbe:
         else:
             self._on_peer(one.node_id, one.pgpool.health, one.pgpool.evidence)
 
-    def _others_answer(self, one: _Asked, now_ns: int) -> bool:
+    def _others_answer(self, one: _Asked, asked_at_ns: int, now_ns: int) -> bool:
+        """A question that was asked later than this one: those of the same round may have met a backend still well."""
         horizon_ns = now_ns - 2 * max(self._interval_ns, self._timeout_ns)
-        answers = [other.pgpool.answered_at_ns for other in self._asked if other is not one]
-        return any(at_ns is not None and at_ns >= horizon_ns for at_ns in answers)
+        answers = [other.pgpool.answered for other in self._asked if other is not one]
+        return any(answer is not None and answer[0] > asked_at_ns and answer[1] >= horizon_ns for answer in answers)
 
     def _complain(self, one: _Asked, outcome: Outcome, now_ns: int) -> None:
         if one.complained_at_ns is not None and now_ns - one.complained_at_ns < COMPLAIN_EVERY_NS:
@@ -229,6 +244,9 @@ class QueryProbe:
         one.complained_at_ns = now_ns
         advice = "; mend query_user, query_password_file or query_database" if outcome.answer is Answer.OPERATOR else ""
         logger.error("%s is not judged by query: %s%s", one.label, outcome.evidence, advice)
+
+    def _of_peer(self, peer: LifecheckPeer) -> _Asked:
+        return self._new(peer.node_id, f"the pgpool-II of {peer.label}", peer.pgpool_host, peer.pgpool_port)
 
     def _new(self, node_id: int, label: str, host: str, port: int) -> _Asked:
         pgpool = QueriedPgpool(self._settings.life_points, self._started_at_ns)

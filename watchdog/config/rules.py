@@ -335,6 +335,9 @@ def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
         problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
     if not {"process", "query", "external"} & set(methods):
         problems.warn(lifecheck.at("methods"), "nobody notices when the local pgpool-II dies", 'add "process"')
+    elif "query" in methods and "process" not in methods:
+        wrong = "with a wrong password nobody knows whether any pgpool-II is alive, and no node can be elected"
+        problems.warn(lifecheck.at("methods"), wrong, 'add "process"')
 
 
 def methods_have_what_they_need(problems: Problems, draft: Draft) -> None:

@@ -240,6 +240,11 @@ def test_ten_mistakes_give_a_report_of_ten() -> None:
         (GOOD + '[process]\nlog = "/var/log/x"', ['"file:/absolute/path"']),
         (GOOD + '[process]\nstate_dir = "/run/pgvigil"', ["may be emptied"]),
         (GOOD + '[pgpool]\npcp_password_file = "/nonexistent"', ["pcp_password_file", "0600"]),
+        (
+            GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]\nquery_user = "x"\n'
+            'query_password_file = "/nonexistent"',
+            ["query_password_file", "0600"],
+        ),
         (GOOD.replace("10.0.0.1", "10.0.0.7"), ["does not have this address", "--node-id"]),
     ],
 )
@@ -299,6 +304,9 @@ def test_warnings_do_not_refuse() -> None:
     one = CLUSTER + '[[node]]\nid = 1\nhost = "10.0.0.1"\n'
     assert any("no peer to take over" in line for line in warnings(one))
     assert not [line for line in warnings(GOOD) if "voters" in line]
+    query = GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]\nquery_user = "x"'
+    assert any("with a wrong password" in line for line in warnings(query))
+    assert not any("with a wrong password" in line for line in warnings(query.replace('"query"', '"query", "process"')))
 
 
 def test_lines_are_right_after_comments_strings_and_lists() -> None:

@@ -177,6 +177,7 @@ class Node:
     def __init__(self, nursery: Nursery, folder: Path, node_id: int, address: str, peers: tuple[PeerAddress, ...],
                  port: int) -> None:  # fmt: skip
         self._nursery = nursery
+        self.id = node_id
         self.label = f"pg0{node_id}"
         self.run_dir = str(folder / f"n{node_id}")
         endpoints.ensure_run_dir(self.run_dir)

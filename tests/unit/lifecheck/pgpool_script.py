@@ -93,15 +93,20 @@ class ScriptedPgpool:
         self.startups: list[bytes] = []
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._connections: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._start(self._serve)
 
     def close(self) -> None:
-        """Stop listening, end every conversation."""
+        """Stop listening, end every conversation; safe to call twice."""
+        if self._ending.is_set():
+            return
         self._ending.set()
-        # Wakes `accept`, which closing would not.
-        self._listener.shutdown(socket.SHUT_RDWR)
+        # Wakes `accept` and `recv`, which closing would not.
+        for waiting in (self._listener, *self._connections):
+            with contextlib.suppress(OSError):  # of a conversation that has ended
+                waiting.shutdown(socket.SHUT_RDWR)
         for thread in list(self._threads):
             thread.join(10)
         self._listener.close()
@@ -118,6 +123,10 @@ class ScriptedPgpool:
             except OSError:
                 return
             connection.settimeout(10)
+            self._connections.append(connection)
+            if self._ending.is_set():  # `close` may have missed it
+                connection.close()
+                return
             self._start(self._play, connection)
 
     def _play(self, connection: socket.socket) -> None:

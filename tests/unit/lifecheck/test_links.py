@@ -314,7 +314,7 @@ def test_one_of_two_monitored_links_is_news_but_no_verdict(bench: Bench) -> None
 
 def test_an_interface_that_is_removed_and_made_anew_is_followed(bench: Bench) -> None:
     bench.kernel.remove(2, "eth0")
-    assert "(removed)" in bench.turn().evidence
+    assert "(it does not exist)" in bench.turn().evidence
     bench.kernel.tell(9, "eth0")
     assert bench.turn().health is Health.ALIVE
     bench.kernel.event(RTM_DELLINK, body(2, "eth0", 0, 2))  # late news of the old one

@@ -27,7 +27,6 @@ def test_the_proxys_faults_cost_life_points(answer: Answer) -> None:
     assert healths == [Health.ALIVE, Health.ALIVE, Health.ALIVE, Health.DEAD, Health.DEAD]
     assert pgpool.since_ns == 4 * S + S // 2
     assert pgpool.evidence == f"{answer.value} (4 failures in a row, for 3500 ms)"
-    assert pgpool.brief == answer.value
 
 
 def test_one_answer_gives_all_life_points_back() -> None:
@@ -55,7 +54,6 @@ def test_a_missing_backend_is_not_the_proxys_fault() -> None:
 def test_faults_of_operator_and_ourselves_are_no_verdict(answer: Answer) -> None:
     pgpool = QueriedPgpool(1, 0)
     assert told(pgpool, Answer.REFUSED, answer, answer) == [Health.DEAD, Health.UNKNOWN, Health.UNKNOWN]
-    assert pgpool.brief == ""
 
 
 def test_silence_behind_the_proxy_counts_only_while_others_answer() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,6 +155,31 @@ def test_all_silent_behind_their_proxies_means_a_backend_that_hangs(bench: Bench
     assert bench.until_health(Health.ALIVE).endswith("no other does, so a backend hangs")
 
 
+def silent_ms(probe: QueryProbe) -> int:
+    found = re.search(r"no result for (\d+) ms", probe.reading.evidence)
+    return int(found[1]) if found else 0
+
+
+def test_a_question_that_hangs_behind_the_proxy_is_not_asked_again_and_may_still_be_answered(bench: Bench) -> None:
+    """Each new one would take another child of pgpool-II until none is left."""
+    asked, may_answer = threading.Semaphore(0), threading.Event()
+
+    def answer_late(client: Client) -> None:
+        client.negotiate()
+        asked.release()
+        may_answer.wait(30)
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(pg.ROW, pg.DONE, pg.READY)
+
+    server = bench.server(answer_late)
+    probe = bench.ask(server.port, timeout_ms=100)
+    bench.until(lambda: silent_ms(probe) > 500)
+    assert asked.acquire(timeout=10) and not asked.acquire(blocking=False)
+    may_answer.set()
+    bench.until(lambda: "query answered in" in probe.reading.evidence)
+
+
 def test_one_silent_while_others_answer_is_dead(bench: Bench) -> None:
     bench.ask(bench.server(silent_behind).port, {2: bench.server().port}, timeout_ms=1000)
     assert "while others do" in bench.until_health(Health.DEAD)
@@ -254,6 +281,23 @@ def test_an_error_of_the_statement_is_the_operators(bench: Bench) -> None:
     )
 
 
+def test_without_a_password_file_pgpass_is_read(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_password(client: Client) -> None:
+        client.negotiate()
+        client.send(pg.CLEAR_TEXT_PASSWORD)
+        assert client.message() == b"popen\0"
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(pg.ROW, pg.DONE, pg.READY)
+
+    pgpass = tmp_path / ".pgpass"
+    pgpass.touch(mode=0o600)
+    pgpass.write_text("localhost:*:template1:watch:open\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bench.ask(bench.server(check_password).port, host="localhost")
+    bench.until_health(Health.ALIVE)
+
+
 def test_a_password_file_that_others_can_read_stops_the_questions(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("sesame\n")
@@ -276,6 +320,31 @@ def test_our_own_standstill_moves_the_deadlines(bench: Bench) -> None:
     assert not bench.changes
     probe.tick(asked_ns + 121 * NS_PER_S)
     assert [one.health for one in bench.changes] == [Health.DEAD]
+
+
+def test_one_question_follows_the_other_also_when_each_takes_all_its_time(bench: Bench) -> None:
+    server = bench.server(take_no_connection)
+    probe = bench.ask(server.port, interval_ms=10_000, timeout_ms=10_000, life_points=3)
+    start_ns = boottime_ns()
+    for passed_ms, failures in ((0, 0), (9_900, 0), (10_000, 1), (19_900, 1), (20_000, 2)):
+        probe.tick(start_ns + passed_ms * NS_PER_MS)
+        assert f"({failures} of 3" in probe.reading.evidence or not failures
+    probe.tick(start_ns + 30_000 * NS_PER_MS)
+    assert probe.reading.health is Health.DEAD and "for 30000 ms" in probe.reading.evidence
+
+
+def test_an_early_tick_begins_the_next_round_if_nothing_is_on_its_way(bench: Bench) -> None:
+    server = bench.server()
+    probe = bench.ask(server.port, interval_ms=3_600_000, timeout_ms=10_000)
+    probe.tick(boottime_ns())
+    bench.until_health(Health.ALIVE)
+    bench.until(lambda: len(server.startups) == 1)
+    due_ns = probe.wake()
+    assert due_ns is not None
+    probe.tick(due_ns - 300 * NS_PER_MS)
+    assert probe.wake() == due_ns
+    probe.tick(due_ns - 200 * NS_PER_MS)
+    bench.until(lambda: len(server.startups) == 2)
 
 
 def test_libpqs_environment_does_not_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

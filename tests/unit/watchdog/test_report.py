@@ -125,13 +125,8 @@ def test_a_node_that_was_never_heard_has_no_age() -> None:
 def test_a_dead_node_is_explained_by_all_that_speaks_against_it() -> None:
     node = Node()
     silent = PathEvidence("eth1", NOW - 3 * NS_PER_S, silent_since_ns=NOW - 3 * NS_PER_S)
-    dead = replace(
-        verdict(2, Health.DEAD),
-        evidence="silent on eth1 for 3000 ms, query timed out",
-        paths=(silent,),
-        confirmed_by=(3, 9),
-    )
-    node.hear(dead)
+    dead = replace(verdict(2, Health.DEAD), evidence="silent on eth1 for 3000 ms", paths=(silent,), confirmed_by=(3, 9))
+    node.hear(replace(dead, query=Health.DEAD, query_evidence="query timed out"))
     row = node.row(2)
     third = node.settings.nodes[2].host
     assert row["evidence"] == f"silent on eth1 for 3000 ms, query timed out, confirmed by {third} and node 9"

@@ -17,7 +17,10 @@ from pgvigil.watchdog.demo.matrix import faults_network as network
 from pgvigil.watchdog.demo.matrix import limits
 from pgvigil.watchdog.demo.matrix.case import Limit, Role
 
-LONG_S, SHORT_S = 300.0, 20.0
+LIFE_S = 5.0
+"""Longer than the life points of a query last: a verdict that must not come has had its time."""
+MOST_S = 3600
+"""A load ends by itself after that, whatever happens to the lab."""
 BURNERS = 2 * (os.cpu_count() or 1)
 """Busy processes of the usual priority, two for each core."""
 HANDED_OVER = Limit(500, "a hand-over; `make matrix` judges how fast it is")
@@ -54,10 +57,16 @@ def _pgpool_cases() -> list[Case]:
 def _innocent_cases() -> list[Case]:
     """Not the proxy's fault: said, and nothing is moved."""
     no_backend = Says(Speaker.STRUCK, r"found no backend", in_status=True)
+    hangs = Says(Speaker.STRUCK, r"no other does, so a backend hangs", in_status=True)
     rejected = Says(Speaker.STRUCK, r"not judged by query: .*password")
+    table = [
+        ("backend-down", faults.database_down, no_backend),
+        ("backend-hangs", faults.database_hangs, hangs),
+        ("wrong-password", faults.change_password, rejected),
+    ]
     return [
-        Case("backend-down", Role.LEADER, faults.database_down, no_backend, Move.NEVER, limits.UNNOTICED, hold_s=10),
-        Case("wrong-password", Role.LEADER, faults.change_password, rejected, Move.NEVER, limits.UNNOTICED, hold_s=10),
+        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=15, short_s=LIFE_S)
+        for name, fault, says in table
     ]
 
 
@@ -101,12 +110,12 @@ def _network_cases() -> list[Case]:
 
 
 def _conditions() -> list[Case]:
-    """Five minutes in which nobody may be called dead."""
-    load = machine.busy(BURNERS, limit_s=int(LONG_S) + 60)
+    """Minutes in which nobody may be called dead."""
+    load = machine.busy(BURNERS, limit_s=MOST_S)
     loss = network.loss(30, between_nodes=True)
     return [
-        Case("full-load", Role.ALL, load, None, Move.MAY, limits.SWAMPED, "", LONG_S, SHORT_S),
-        Case("loss-30", Role.ALL, loss, None, Move.MAY, LOSSY, "", LONG_S, SHORT_S, Setting.LOSSY),
+        Case("full-load", Role.ALL, load, None, Move.MAY, limits.SWAMPED),
+        Case("loss-30", Role.ALL, loss, None, Move.MAY, LOSSY, setting=Setting.LOSSY),
     ]
 
 

@@ -80,6 +80,11 @@ def database_down(ground: Ground, hosts: Sequence[Host]) -> Blow:
     return Blow(ground.stage.postgres.kill9, undo)
 
 
+def database_hangs(ground: Ground, hosts: Sequence[Host]) -> Blow:
+    """SIGSTOP of PostgreSQL: pgpool-II takes every session and waits with it."""
+    return _stopped(ground.lab.pids(ground.lab.database))
+
+
 def change_password(ground: Ground, hosts: Sequence[Host]) -> Blow:
     """The database user of the query gets another password, and nobody tells pgvigil."""
 

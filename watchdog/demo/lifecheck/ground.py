@@ -19,6 +19,8 @@ from pgvigil.watchdog.demo.stage import Stage
 USER = "lifecheck"
 PASSWORD = "the right one"
 OTHER_PASSWORD = "another one"
+GIVEN_UP_S = 2
+"""How long a child of pgpool-II waits for a client that went with the VIP: nobody ends its half of that connection."""
 UPSTREAM = (CLIENT_ADDRESS, DATABASE_ADDRESS)
 """Hosts that are always there: they answer echo requests."""
 
@@ -45,7 +47,7 @@ def _furnish(stage: Stage, setting: Setting) -> None:
     stage.postgres.access = (f"host all {USER} 10.77.0.0/24 scram-sha-256",)
     stage.postgres.statements = (f"create role {USER} login password '{PASSWORD}'",)
     for pool in stage.pools.values():
-        pool.options["allow_clear_text_frontend_auth"] = "on"
+        pool.options |= {"allow_clear_text_frontend_auth": "on", "authentication_timeout": GIVEN_UP_S}
     password_file = stage.lab.root / "query-password"
     password_file.touch(mode=0o600)
     password_file.write_text(f"{PASSWORD}\n", encoding="ascii")

@@ -16,8 +16,8 @@ from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog.demo.lab import Host
 from pgvigil.watchdog.demo.lifecheck import row as rows
 from pgvigil.watchdog.demo.lifecheck.__main__ import Report
-from pgvigil.watchdog.demo.lifecheck.case import Case, Move, Says, Speaker
-from pgvigil.watchdog.demo.lifecheck.cases import LONG_S, SHORT_S, all_cases, select
+from pgvigil.watchdog.demo.lifecheck.case import LONG, SHORT, Case, Move, Says, Speaker
+from pgvigil.watchdog.demo.lifecheck.cases import all_cases, select
 from pgvigil.watchdog.demo.lifecheck.ground import Setting
 from pgvigil.watchdog.demo.lifecheck.hold import startup_message
 from pgvigil.watchdog.demo.lifecheck.sentences import JUDGE, STATUS, Sentence, parse, status_sentences
@@ -74,7 +74,8 @@ def test_no_case_is_there_twice_and_cases_of_one_setting_follow_one_another() ->
 def test_a_case_without_a_sentence_lasts_five_minutes() -> None:
     silent = [one for one in all_cases() if one.says is None]
     assert {one.fault for one in silent} == {"full-load", "loss-30"}
-    assert all((one.hold_s, one.short_s) == (LONG_S, SHORT_S) == (300, 20) for one in silent)
+    assert all((one.lasts_s(LONG), one.lasts_s(SHORT)) == (300, 20) for one in silent)
+    assert all(one.lasts_s(SHORT) < one.lasts_s(LONG) < 20 for one in all_cases() if one.says is not None)
 
 
 def test_a_leader_that_stays_must_not_lose_a_question() -> None:
