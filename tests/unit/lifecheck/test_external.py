@@ -73,7 +73,7 @@ def test_beside_heartbeats_a_report_of_dead_is_enough_and_one_of_alive_raises_no
     assert (verdict.health, verdict.evidence) == (Health.DEAD, "reported dead by ops: fire")
     method.take([OutsideReport(2, Health.ALIVE, "", "ops", S, 9 * S)], S)
     assert judge.step(S, Told()).changed[0].evidence == "heard on eth0, reported alive by ops"
-    (verdict,) = judge.step(3 * S // 2).changed
+    (verdict,) = judge.step(3 * S // 2, HeardTogether((), 0, 3 * S // 2)).changed  # the receiver has nothing to read
     assert (verdict.health, verdict.evidence) == (Health.DEAD, "silent on eth0 for 1000 ms")
 
 
