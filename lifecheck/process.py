@@ -207,11 +207,11 @@ class Lifecheck:
     def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
         """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
         verdicts = self._judge.verdicts(now_ns)
-        if self._query is not None:
-            verdicts = tuple(self._with_query(verdict) for verdict in verdicts)
+        if self._query is None:
+            return verdicts
         if self._peers is not None:
-            self._peers.hear(verdicts, now_ns)
-        return verdicts
+            self._peers.hear(verdicts, self._query.failing(), now_ns)
+        return tuple(self._with_query(verdict) for verdict in verdicts)
 
     def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
