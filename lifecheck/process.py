@@ -25,6 +25,7 @@ from pgvigil.lifecheck.settings import LifecheckSettings
 
 if TYPE_CHECKING:
     from pgvigil.lifecheck.probes.links import LinkProbe
+    from pgvigil.lifecheck.probes.upstream import UpstreamProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -108,6 +109,7 @@ class Lifecheck:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
         self._links: LinkProbe | None = None
+        self._upstream: UpstreamProbe | None = None
         self._watch_host(now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
@@ -125,7 +127,8 @@ class Lifecheck:
         if upstream is not None:
             from pgvigil.lifecheck.probes.upstream import UpstreamProbe
 
-            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
+            self._upstream = UpstreamProbe(upstream, loop, self._on_change("upstream"), self._report_at_once, now_ns)
+            self._probes.append(self._upstream)
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -153,6 +156,9 @@ class Lifecheck:
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
+        self._report_at_once()
+
+    def _report_at_once(self) -> None:
         self._reporter.news(boottime_ns())
 
     def _on_change(self, method: str) -> Callable[[Reading], None]:
@@ -221,9 +227,17 @@ class Lifecheck:
         self._judge_own(now_ns)
         own, peers = self._own, self._judge.verdicts(now_ns)
         troubles = self._troubles.current(now_ns)
-        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
+            now_ns,
+            own.health,
+            own.since_ns,
+            own.evidence,
+            peers,
+            troubles,
+            self._checks(),
+            own.unfit,
+            vip_cut=self._links is not None and self._links.vip_cut,
+            wavering=self._upstream is not None and self._upstream.wavering,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, Verdicts
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
@@ -52,3 +54,20 @@ def test_repeated_verdicts_do_not_stay_fresh_and_older_or_future_ones_do_not_cou
     assert not beliefs.take(verdicts(judged_at_ns=NOW - 1), NOW + 1)
     assert not beliefs.take(verdicts(judged_at_ns=NOW + 2), NOW + 1)
     assert beliefs.take(verdicts(judged_at_ns=NOW + 1), NOW + 1)
+
+
+def test_wavering_counts_while_it_is_fresh() -> None:
+    beliefs = Beliefs((2,))
+    assert not beliefs.wavering(NOW)
+    beliefs.take(replace(verdicts(), wavering=True), NOW)
+    assert beliefs.wavering(NOW + STALE_NS - 1)
+    assert not beliefs.wavering(NOW + STALE_NS)
+
+
+def test_what_speaks_against_the_node_reaches_the_core() -> None:
+    beliefs = Beliefs((2,))
+    beliefs.take(replace(verdicts(), unfit="interface eth0 is down for 100 ms (no carrier)", vip_cut=True), NOW)
+    views = beliefs.views(NOW)
+    assert views.unfit.startswith("interface eth0 is down") and views.vip_cut
+    stale = beliefs.views(NOW + STALE_NS)
+    assert stale.unfit == "" and not stale.vip_cut
