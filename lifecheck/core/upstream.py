@@ -43,6 +43,14 @@ class UpstreamMethod:
         server.misses += 1
         server.reason = reason[:MAX_REASON]
 
+    def wavering(self) -> bool:
+        """Whether nobody answered the last question: this may be the beginning of isolation.
+
+        When something that all nodes need goes away, each finds out in its own round. A leader that is the first must
+        not hand over to one that is the next.
+        """
+        return all(server.misses for server in self._servers.values())
+
     def opinion(self, now_ns: int) -> Opinion:
         """DEAD: this node is isolated."""
         servers = self._servers.values()
