@@ -52,6 +52,7 @@ class Outside:
         self._peers: ExternalMethod | None = None
         self._own: ExternalProbe | None = None
         self._pgpool: PgpoolWatchdogProbe | None = None
+        self._seen_alive = False
         if settings.external_alone:
             self._begin_to_listen(now_ns)
         if settings.pgpool_watchdog is not None:
@@ -106,9 +107,14 @@ class Outside:
         from pgvigil.lifecheck.core.informing import Wish
 
         wishes = {verdict.node_id: self._wish(verdict, now_ns) for verdict in self._judge.verdicts(now_ns)}
-        certain = any(check.method in CERTAIN_METHODS and check.health is Health.DEAD for check in checks)
+        dead = {check.method for check in checks if check.health is Health.DEAD}
+        self._seen_alive = self._seen_alive or own.health is Health.ALIVE
+        # A wrong pid_file or query would else end a healthy pgpool-II at every start.
+        trusted = own.health is not Health.DEAD or self._seen_alive or "external" in dead
         wishes[self._settings.node_id] = Wish(
-            own.health, f"this pgpool-II is {own.health.value}: {own.evidence}", certain
+            own.health if trusted else Health.UNKNOWN,
+            f"this pgpool-II is {own.health.value}: {own.evidence}",
+            bool(dead.intersection(CERTAIN_METHODS)),
         )
         self._pgpool.wish(wishes, now_ns)
 

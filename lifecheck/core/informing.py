@@ -125,8 +125,10 @@ class Informing:
         told.said_at_ns = now_ns
         self._due_ns = now_ns + VERIFY_NS
 
-    def failed(self, retry_ns: int, now_ns: int) -> None:
-        """No answer; what was known of the list is not known any more."""
+    def failed(self, retry_ns: int, now_ns: int, gone: bool = False) -> None:
+        """No answer; what was known of the list is not known any more. `gone`: so is all that it was told."""
+        if gone:
+            self._told = {node_id: _Told() for node_id in self._told}
         self._list = None
         self._ids = {}
         self._answers_since_ns = None

@@ -21,6 +21,7 @@ ANSWERS = (b"S", b"N", b"E")
 LIMIT_NS = 300 * NS_PER_MS
 LOOK_NS = 20 * NS_PER_MS
 AGAIN_NS = 5 * NS_PER_S
+SURE_NS = NS_PER_S
 MAX_DOORS = 4
 
 
@@ -45,9 +46,10 @@ class _Door:
 
 @dataclass(slots=True)
 class _Node:
-    """What is known of one silent node; `again_ns` is when to ask (again)."""
+    """What is known of one silent node; `again_ns` is when to ask (again), `missed` the answers that it owes."""
 
     health: Health = Health.UNKNOWN
+    missed: int = 0
     until_ns: int = 0
     again_ns: int = 0
     doors: list[_Door] = field(default_factory=list)
@@ -78,7 +80,7 @@ class Knocking:
         node.until_ns, node.again_ns = now_ns + LIMIT_NS, now_ns + LOOK_NS
         node.doors = [door for host, port in self._addresses.get(node_id, ()) if (door := _door(host, port))]
         if not node.doors:
-            self._conclude(node, Health.DEAD, now_ns)
+            self._miss(node, now_ns)
 
     def _conclude(self, node: _Node, health: Health, now_ns: int) -> None:
         _close(node)
@@ -112,11 +114,21 @@ class Knocking:
     def _look(self, node: _Node, now_ns: int) -> None:
         answers = [door.look() for door in node.doors]
         if True in answers:
+            node.missed = 0
             self._conclude(node, Health.ALIVE, now_ns)
         elif now_ns >= node.until_ns or None not in answers:
-            self._conclude(node, Health.DEAD, now_ns)
+            self._miss(node, now_ns)
         else:
             node.again_ns = now_ns + LOOK_NS
+
+    def _miss(self, node: _Node, now_ns: int) -> None:
+        """Who has answered all the time may be slow once."""
+        node.missed += 1
+        if node.health is Health.ALIVE and node.missed < 2:
+            _close(node)
+            node.again_ns = now_ns + SURE_NS
+        else:
+            self._conclude(node, Health.DEAD, now_ns)
 
     def late(self, lateness_ns: int) -> None:
         """Answers wait in their sockets."""

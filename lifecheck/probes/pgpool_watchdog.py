@@ -36,6 +36,10 @@ CREDENTIALS = struct.Struct("3i")
 _ANSWERS = {Health.UNKNOWN: "is being asked", Health.ALIVE: "answers"}
 
 
+class _Gone(CommandError):
+    """Nobody listens: that watchdog has ended, and a new one knows nothing."""
+
+
 class PgpoolWatchdogProbe:
     """Not a method of its own: it tells verdicts on, and reports the node list with `on_news`."""
 
@@ -154,7 +158,7 @@ class PgpoolWatchdogProbe:
         try:
             self._connection = self._send(self._request(order))
         except CommandError as error:
-            self._fail(str(error), now_ns)
+            self._fail(str(error), now_ns, isinstance(error, _Gone))
             return
         self._order = order
         self._deadline_ns = now_ns + ANSWER_LIMIT_NS
@@ -176,7 +180,10 @@ class PgpoolWatchdogProbe:
                     return connection
                 reason = "takes only a part of a request"
         except OSError as error:
-            reason = self._refused(error)
+            connection.close()
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                raise _Gone(self._refused(error)) from None
+            raise CommandError(self._refused(error)) from None
         connection.close()
         raise CommandError(reason)
 
@@ -253,11 +260,11 @@ class PgpoolWatchdogProbe:
         if node_list != before:
             self._on_news()
 
-    def _fail(self, reason: str, now_ns: int) -> None:
+    def _fail(self, reason: str, now_ns: int, gone: bool = False) -> None:
         """The exchange came to nothing; what was known of the list is out of date."""
         hangs = self._connection is not None
         self._end()
-        self._plan.failed(self._retry_ns, now_ns)
+        self._plan.failed(self._retry_ns, now_ns, gone)
         # A socket that is not there costs nothing to look for.
         self._retry_ns = min(2 * self._retry_ns, MAX_RETRY_NS) if hangs else RETRY_NS
         known_before = self._known is not None

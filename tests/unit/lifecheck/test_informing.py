@@ -153,6 +153,16 @@ def test_a_new_start_of_pgpool_begins_the_wait_anew() -> None:
     assert story.go(5_000) == []
 
 
+def test_what_a_watchdog_that_has_ended_was_told_is_told_to_the_next_but_not_after_a_mere_silence() -> None:
+    story = Story()
+    story.wish(n3=DEAD)
+    assert story.go(300, (12, LOST)) == [(12, False)]
+    story.plan.failed(0, story.now_ns)
+    assert story.go(5_000, (12, STANDBY)) == [], "it hung for a while and took the node back"
+    story.plan.failed(0, story.now_ns, gone=True)
+    assert story.go(300) == [(12, False)]
+
+
 def test_less_than_certain_death_ends_the_own_watchdog_only_if_another_could_lead() -> None:
     story = Story()
     story.now_ns = SETTLED_NS
