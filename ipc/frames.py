@@ -268,7 +268,8 @@ class Check:
 class Verdicts:
     """Everything lifecheck knows; repeated at least every 1.4 seconds.
 
-    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it.
+    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it. `vip_cut`:
+    the interface of the virtual IP is down, so nobody could reach it here.
     """
 
     judged_at_ns: int
@@ -279,6 +280,54 @@ class Verdicts:
     troubles: tuple[PathTrouble, ...]
     checks: tuple[Check, ...] = ()
     unfit: str = ""
+    vip_cut: bool = False
+
+
+# --- watchdog main <-> lifecheck: what is outside of pgvigil ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideReport:
+    """What somebody outside has said of a node's pgpool-II, by `pgvigil inform`; it counts until `until_ns`."""
+
+    node_id: int
+    health: Health
+    reason: str
+    reporter: str
+    said_at_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideReports:
+    """The newest report on each node. Each side repeats what it has, so that either may be killed."""
+
+    reports: tuple[OutsideReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogMember:
+    """A node as pgpool-II's own watchdog sees it; `node_id` is ours, 0 if the configuration has no such node."""
+
+    pgpool_id: int
+    node_id: int
+    name: str
+    state: str
+    priority: int
+    told: Health
+
+
+@dataclass(frozen=True, slots=True)
+class PgpoolWatchdog:
+    """pgpool-II's own watchdog on this machine, read at `read_at_ns`; `trouble` is why that is long ago or never."""
+
+    read_at_ns: int
+    trouble: str
+    leader: str
+    quorum: str
+    escalated: bool
+    delegate_ip: str
+    members: tuple[WatchdogMember, ...]
 
 
 # --- watchdog main -> heartbeat senders ----------------------------------------------------------------
@@ -322,6 +371,7 @@ class Reply:
 Frame = (
     Ready | Alive | StopOrder | HandOverOrder | ReopenLogsOrder | ChildrenReport | ReloadDone
     | Sessions | Heard | HeardTogether | PathTrouble | Verdicts | BeatContent | Request | Reply
+    | OutsideReports | PgpoolWatchdog
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -341,6 +391,8 @@ KINDS: dict[int, type[Frame]] = {
     13: Request,
     14: Reply,
     15: HeardTogether,
+    16: OutsideReports,
+    17: PgpoolWatchdog,
 }
 NUMBERS: dict[type[Frame], int] = {kind: number for number, kind in KINDS.items()}
 

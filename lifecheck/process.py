@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
@@ -17,12 +18,18 @@ from pgvigil.ipc.channel import Inbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core import sentence
-from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
+from pgvigil.lifecheck.core.judge import Judge, Late, Outcome, Told
 from pgvigil.lifecheck.core.own import PGPOOL_METHODS, OwnVerdict, judge_own
 from pgvigil.lifecheck.core.path import Fixed, Patience
+from pgvigil.lifecheck.outside import Outside
+from pgvigil.lifecheck.probes.peers import PeersProbe
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe
 from pgvigil.lifecheck.probes.reading import Probe, Reading
 from pgvigil.lifecheck.settings import LifecheckSettings
+
+if TYPE_CHECKING:
+    from pgvigil.lifecheck.probes.links import LinkProbe
+    from pgvigil.lifecheck.probes.query import QueryProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -87,6 +94,9 @@ class Lifecheck:
     slack_ns = REPORT_SLACK_NS
 
     def __init__(self, settings: LifecheckSettings, shell: Shell) -> None:
+        if settings.query is not None:
+            # libpq's 20 MiB and 0.2 s are for those who ask for them; the time must not count against peers.
+            import pgvigil.lifecheck.probes.query  # noqa: F401
         now_ns = boottime_ns()
         self._settings = settings
         self._shell = shell
@@ -108,10 +118,43 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and "process" in settings.methods:
             pid_file, loop = settings.pgpool_pid_file, shell.loop
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
+        self._query, self._peers = self._start_query(now_ns)
+        self._links: LinkProbe | None = None
+        self._watch_host(now_ns)
+        loop, change, news = shell.loop, self._on_change, lambda: self._reporter.news(boottime_ns())
+        self._outside = Outside(settings, self._judge, self._probes, loop, change, news, now_ns)
         for probe in self._probes:
             probe.tick(now_ns)
         self._judge_own(now_ns)
         self.show()
+
+    def _start_query(self, now_ns: int) -> tuple[QueryProbe | None, PeersProbe | None]:
+        settings = self._settings
+        if settings.query is None:
+            return None, None
+        from pgvigil.lifecheck.probes.query import QueryProbe
+
+        loop, on_change = self._shell.loop, self._on_change("query")
+        query = QueryProbe(settings.query, settings.peers, loop, on_change, self._on_peer_query, now_ns)
+        self._probes.append(query)
+        if not settings.query.host:
+            return query, None  # no pgpool-II here that a peer could miss
+        peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
+        self._probes.append(peers)
+        return query, peers
+
+    def _watch_host(self, now_ns: int) -> None:
+        """What is not configured is not even imported."""
+        links, upstream, loop = self._settings.links, self._settings.upstream, self._shell.loop
+        if links.interfaces or links.vip_interface:
+            from pgvigil.lifecheck.probes.links import LinkProbe
+
+            self._links = LinkProbe(links, loop, self._on_change("links"), now_ns)
+            self._probes.append(self._links)
+        if upstream is not None:
+            from pgvigil.lifecheck.probes.upstream import UpstreamProbe
+
+            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -136,6 +179,9 @@ class Lifecheck:
                 self._conclude(self._judge.step(now_ns, frames.HeardTogether((frame,))), now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
+            elif isinstance(frame, frames.OutsideReports) and self._outside.take(frame, now_ns):
+                self._conclude(self._judge.step(now_ns, Told()), now_ns)
+                self._reporter.news(now_ns)
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
@@ -145,7 +191,8 @@ class Lifecheck:
         """What to do when a probe's verdict is another one."""
 
         def changed(reading: Reading) -> None:
-            what = "pgpool" if method in PGPOOL_METHODS else f"the check {method}"
+            known = reading.health is not frames.Health.UNKNOWN
+            what = "pgpool" if method in PGPOOL_METHODS and known else f"the check {method}"
             logger.log(_level(reading.health), "%s is %s: %s", what, reading.health.value, reading.evidence)
             self._judge_own(boottime_ns())
             self._reporter.news(boottime_ns())
@@ -153,21 +200,45 @@ class Lifecheck:
 
         return changed
 
+    def _on_peer_query(self, node_id: int, health: frames.Health, evidence: str) -> None:
+        logger.log(_level(health), "pgpool of %s is %s from here: %s", self._labels[node_id], health.value, evidence)
+        self._reporter.news(boottime_ns())
+
+    def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
+        """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
+        verdicts = self._judge.verdicts(now_ns)
+        if self._query is None:
+            return verdicts
+        if self._peers is not None:
+            self._peers.hear(verdicts, self._query.failing(), now_ns)
+        return tuple(self._with_query(verdict) for verdict in verdicts)
+
+    def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
+        asked = None if self._query is None else self._query.peer(verdict.node_id)
+        if asked is None:
+            return verdict
+        return replace(verdict, query=asked.health, query_evidence=asked.evidence)
+
     def _checks(self) -> tuple[frames.Check, ...]:
         return tuple(probe.reading.check(probe.method) for probe in self._probes)
 
     def _judge_own(self, now_ns: int) -> None:
-        self._own = judge_own(self._checks(), self._own, now_ns)
+        checks = self._checks()
+        self._own = judge_own(checks, self._own, now_ns)
+        self._outside.inform(self._own, checks, now_ns)
 
     def _conclude(self, outcome: Outcome, now_ns: int) -> None:
         for verdict in outcome.changed:
-            logger.log(_level(verdict.health), "%s", sentence.of_verdict(verdict, self._labels))
+            logger.log(_level(verdict.health), "%s", sentence.of_verdict(self._with_query(verdict), self._labels))
         for change in outcome.paths:
             level = logging.WARNING if change.silent else logging.INFO
             logger.log(level, "%s", sentence.of_path(change, self._labels[change.node_id]))
         if outcome.changed:
             self.show()
         if outcome.news:
+            if self._peers is not None:
+                self._verdicts(now_ns)
+            self._judge_own(now_ns)
             self._reporter.news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
@@ -207,14 +278,19 @@ class Lifecheck:
             if at is not None and horizon_ns >= at:
                 probe.tick(now_ns)
         if now_ns + REPORT_SLACK_NS >= self._reporter.due_ns:
-            self._reporter.sent(self._outbox.send(self._report(now_ns)), now_ns)
+            taken = self._outbox.send(self._report(now_ns))
+            for frame in self._outside.frames(now_ns):
+                taken = self._outbox.send(frame) and taken
+            self._reporter.sent(taken, now_ns)
 
     def _report(self, now_ns: int) -> frames.Verdicts:
+        peers = self._verdicts(now_ns)
         self._judge_own(now_ns)
-        own, peers = self._own, self._judge.verdicts(now_ns)
+        own = self._own
         troubles = self._troubles.current(now_ns)
+        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit
+            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
         )
 
 

@@ -51,11 +51,35 @@ class LinkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PgpoolAddress:
+    """A node as pgpool-II may call it in its own lists: `hosts` in lower case, the port for clients."""
+
+    node_id: int
+    label: str
+    hosts: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PgpoolWatchdogSettings:
+    """The command socket of pgpool-II's own watchdog; `authkey` is its wd_authkey, or empty.
+
+    Whoever owns `pid_file` may be behind the socket.
+    """
+
+    socket_path: str
+    pid_file: str
+    authkey: str = field(repr=False)
+    nodes: tuple[PgpoolAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LifecheckSettings:
     """`interfaces` names the paths in order; `pgpool_pid_file` is None on a witness without pgpool-II.
 
     `query` and `upstream` are None unless they are among the methods. `adaptive` chooses the detector;
-    `deadtime_min_ms` is its floor, `deadtime_ms` its ceiling.
+    `deadtime_min_ms` is its floor, `deadtime_ms` its ceiling. `pgpool_watchdog` is None unless pgpool-II's own watchdog
+    leads here.
     """
 
     node_id: int
@@ -72,6 +96,12 @@ class LifecheckSettings:
     upstream: UpstreamSettings | None = None
     links: LinkSettings = field(default_factory=lambda: LinkSettings((), "", 0))
     external_timeout_s: int = 60
+    pgpool_watchdog: PgpoolWatchdogSettings | None = None
+
+    @property
+    def external_alone(self) -> bool:
+        """Whether nothing but reports from outside judges."""
+        return "external" in self.methods
 
     @property
     def checks_pgpool(self) -> bool:

@@ -58,7 +58,7 @@ class Beliefs:
         if now_ns >= self.stale_at_ns():
             silent_ms = (now_ns - self.heard_at_ns) // NS_PER_MS // 1000 * 1000
             return Views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", self._peers(now_ns))
-        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns), verdicts.unfit)
+        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns), verdicts.unfit, verdicts.vip_cut)
 
     def _peers(self, now_ns: int) -> tuple[PeerView, ...]:
         return tuple(self._peer(node_id, now_ns) for node_id in self._node_ids)

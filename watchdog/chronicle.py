@@ -41,6 +41,8 @@ class Chronicle:
         told = [] if verdict.health is before.health else [sentence.of_verdict(verdict, self._labels)]
         if Health.DEAD not in (before.health, verdict.health):
             label = self._labels.get(verdict.node_id, f"node {verdict.node_id}")
+            if verdict.query is not before.query and Health.DEAD in (before.query, verdict.query):
+                told.append(sentence.of_query(verdict, label))
             told += [sentence.of_path(change, label) for change in _path_changes(before, verdict, now_ns)]
         return told
 

@@ -23,10 +23,10 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.chronicle import Chronicle
-from pgvigil.watchdog.commands.runner import Result, Runner
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
@@ -34,6 +34,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import Settings
 from pgvigil.watchdog.status.report import Report
@@ -125,7 +126,9 @@ class Main:
             for item in settings.heartbeats
         ]
         server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
-        self.control = Control(server, Report(self), self.dispatch)
+        run_dir = settings.process.run_dir
+        self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
+        self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -163,6 +166,7 @@ class Main:
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
         self._peers.close()
+        self.outside.close()
         self.control.close()
         self._inbox.close()
         for sender in self._senders:
@@ -207,7 +211,9 @@ class Main:
     def _reports(self) -> None:
         for received in self._inbox.receive():
             frame, now_ns = received.frame, boottime_ns()
-            if not isinstance(frame, frames.Verdicts):
+            if isinstance(frame, frames.OutsideReports | frames.PgpoolWatchdog):
+                self.outside.take(frame, now_ns)
+            elif not isinstance(frame, frames.Verdicts):
                 self._inbox.complaints.add(f"a frame of kind {type(frame).__name__}, expected Verdicts")
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
@@ -362,6 +368,7 @@ class Main:
         if now_ns >= self._due_ns - Housekeeping.slack_ns:
             self._due_ns = now_ns + HOUSEKEEPING_NS
             self.tell_views(now_ns)
+            self.outside.tick(now_ns)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

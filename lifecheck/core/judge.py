@@ -24,8 +24,13 @@ class Late:
     lateness_ns: int
 
 
-Event = HeardTogether | Late
-"""What a receiver passes on, or our own lateness."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A method was told something from outside, about whomever."""
+
+
+Event = HeardTogether | Late | Told
+"""What a receiver passes on, our own lateness, or a word from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,10 @@ class Judge:
         self._health = dict.fromkeys(self._node_ids, (Health.UNKNOWN, started_at_ns))
         self._words: dict[int, tuple[object, ...]] = {}
         self._wake_ns = self._next_wake()
+
+    def add(self, method: Method) -> None:
+        """Let one more method judge."""
+        self._methods.append(method)
 
     def step(self, now_ns: int, event: Event | None = None) -> Outcome:
         """Take an event, or just the passing of time."""
@@ -99,7 +108,7 @@ class Judge:
 
         A heartbeat changes its sender's, and that of peers that are silent: its sender may hear them.
         """
-        if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
+        if isinstance(event, Late | Told) or (self._wake_ns is not None and now_ns >= self._wake_ns):
             return self._node_ids
         if event is None:
             return ()

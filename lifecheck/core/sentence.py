@@ -14,8 +14,9 @@ from pgvigil.lifecheck.core.path import PathChange
 def evidence(verdict: NodeVerdict, labels: Mapping[int, str]) -> str:
     """Why a verdict is what it is."""
     parts = [verdict.evidence]
-    if verdict.health is Health.DEAD and verdict.query is Health.DEAD:
-        parts.append(verdict.query_evidence)
+    if verdict.query is Health.DEAD:
+        dead = verdict.health is Health.DEAD
+        parts.append(verdict.query_evidence if dead else f"but no answer from its pgpool-II: {verdict.query_evidence}")
     if verdict.confirmed_by:
         parts.append(
             f"confirmed by {' and '.join(labels.get(third, f'node {third}') for third in verdict.confirmed_by)}"
@@ -27,6 +28,11 @@ def of_verdict(verdict: NodeVerdict, labels: Mapping[int, str]) -> str:
     """A verdict that has changed."""
     label = labels.get(verdict.node_id, f"node {verdict.node_id}")
     return f"node {label} {verdict.health.value}: {evidence(verdict, labels)}"
+
+
+def of_query(verdict: NodeVerdict, label: str) -> str:
+    """A peer's pgpool-II that can be queried no longer, or again; its node is another matter."""
+    return f"pgpool-II of {label} {verdict.query.value} as queried from here: {verdict.query_evidence}"
 
 
 def of_path(change: PathChange, label: str) -> str:

@@ -36,7 +36,10 @@ class Probe(Protocol):
     """
 
     method: str
-    reading: Reading
+
+    @property
+    def reading(self) -> Reading:
+        """What it believes now."""
 
     def wake(self) -> int | None:
         """The next instant at which it has something to do."""

@@ -45,7 +45,8 @@ def page(reading: Reading, colour: bool = False) -> str:
         return "\n".join(_silent(reading, colour))
     status = reading.status
     facts, nodes = _facts(status, colour), _nodes(status, colour)
-    details = [_paths(status, colour), _checks(status, colour), _processes(status, colour)]
+    outside = [_reports(status, colour), _pgpool_watchdog(status, colour)]
+    details = [_paths(status, colour), _checks(status, colour), *outside, _processes(status, colour)]
     blocks = [_head(status, colour), facts, nodes, *details]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
@@ -118,7 +119,8 @@ def _facts(status: dict[str, Any], colour: bool) -> list[str]:
     ]
     addresses = _rows(vip, "addresses")
     if not addresses:
-        return [*lines, "virtual IP  none configured"]
+        pgpool = status.get("pgpool_watchdog") is not None
+        return [*lines, f"virtual IP  {'left to the watchdog of pgpool-II' if pgpool else 'none configured'}"]
     for item in addresses:
         present = "up" if item.get("present") else "not here"
         lines.append(f"virtual IP  {_word(item, 'address')} {_state(present, colour)} on {_word(vip, 'interface')}")
@@ -196,6 +198,54 @@ def _checks(status: dict[str, Any], colour: bool) -> list[str]:
         for item in checks
     ]
     return table(rows, colour)
+
+
+def _reports(status: dict[str, Any], colour: bool) -> list[str]:
+    """Who said what by `pgvigil inform`."""
+    reports = _rows(status, "external")
+    if not reports:
+        return []
+    rows = [("REPORTED NODE", "AS", "BY", "AGO", "COUNTS FOR", "REASON")]
+    rows += [
+        (
+            _label(status, item.get("id")),
+            _word(item, "health"),
+            _word(item, "reporter"),
+            duration(item.get("age_ms")),
+            duration(item.get("left_ms")),
+            _word(item, "reason") if item.get("reason") else DASH,
+        )
+        for item in reports
+    ]
+    return table(rows, colour)
+
+
+def _pgpool_watchdog(status: dict[str, Any], colour: bool) -> list[str]:
+    """pgpool-II's own watchdog, where that leads."""
+    if status.get("pgpool_watchdog") is None:
+        return []
+    seen = _table(status, "pgpool_watchdog")
+    vip = f"virtual IP {_word(seen, 'delegate_ip')}" if seen.get("delegate_ip") else "no virtual IP"
+    escalated = seen.get("escalated")
+    up = UNKNOWN if escalated is None else "escalated here" if escalated is True else "not escalated here"
+    lines = [
+        f"watchdog of pgpool-II: leader {_word(seen, 'leader')}, quorum {_word(seen, 'quorum')}, {vip} ({up}), "
+        f"read {duration(seen.get('age_ms'))} ago"
+    ]
+    if seen.get("trouble"):
+        lines.append(paint(f"trouble     {_word(seen, 'trouble')}", RED, colour))
+    rows = [("PGPOOL-II NODE", "OF", "STATE", "PRIORITY", "TOLD")]
+    rows += [
+        (
+            f"{_word(item, 'pgpool_node_id')} {_word(item, 'name')}",
+            _label(status, item["id"]) if item.get("id") else UNKNOWN,
+            _word(item, "state"),
+            _word(item, "priority"),
+            _word(item, "told") if item.get("told") else DASH,
+        )
+        for item in _rows(seen, "nodes")
+    ]
+    return lines + (table(rows, colour) if len(rows) > 1 else [])
 
 
 def is_current(item: dict[str, Any]) -> bool:

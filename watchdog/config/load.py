@@ -15,13 +15,16 @@ from pgvigil.lifecheck.settings import (
     LifecheckPeer,
     LifecheckSettings,
     LinkSettings,
+    PgpoolAddress,
+    PgpoolWatchdogSettings,
     QuerySettings,
     UpstreamSettings,
 )
-from pgvigil.watchdog.config import keys, local_rules, rules
+from pgvigil.watchdog.config import host_rules, keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.local import LocalNetwork, local_network
+from pgvigil.watchdog.config.pgpool_rules import pgpool_socket
 from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
@@ -105,6 +108,7 @@ def _this_machine(
     if own is None:
         return "", {}
     local_rules.own_paths_are_here(problems, own, network)
+    host_rules.host_can_be_watched(problems, draft, network)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -124,6 +128,12 @@ def _driver_commands(vip: Section, interface: str) -> dict[str, str]:
         "arping_cmd": f"/usr/bin/sudo /usr/sbin/arping -U $_IP_$ -w 1 -I {interface}",
     }
     return {name: vip.get(name) or default for name, default in defaults.items()}
+
+
+def _pgpool_address(node: NodeSettings) -> PgpoolAddress:
+    """Every name by which pgpool.conf may call the host of a node's pgpool-II (hostname0, ...)."""
+    names = (node.pgpool_host, node.host, *(path.address for path in node.paths))
+    return PgpoolAddress(node.id, node.host, tuple(dict.fromkeys(name.lower() for name in names)), node.pgpool_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +258,9 @@ class _Assembly:
             deadtime_min_ms=self._deadtime_min_ms(),
             query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
             upstream=None if "upstream" not in table.get("methods") else self._upstream(),
-            links=LinkSettings(table.get("interfaces"), self.interface, table.get("link_debounce_ms")),
+            links=LinkSettings(table.get("interfaces"), self._vip_link(), table.get("link_debounce_ms")),
             external_timeout_s=table.get("external_timeout_s"),
+            pgpool_watchdog=None if without_pgpool else self._pgpool_watchdog((own, *peers)),
         )
 
     def _deadtime_min_ms(self) -> int:
@@ -262,6 +273,18 @@ class _Assembly:
         draft = next(node for node in self.draft.nodes if node.section.get("id") == peer.id)
         without_pgpool = peer.witness and "pgpool_host" not in draft.section.given
         return LifecheckPeer(peer.id, peer.host, "" if without_pgpool else peer.pgpool_host, peer.pgpool_port)
+
+    def _pgpool_watchdog(self, nodes: tuple[NodeSettings, ...]) -> PgpoolWatchdogSettings | None:
+        table = self.draft["pgpool"]
+        if table.get("watchdog") != "external":
+            return None
+        authkey_file = table.get("watchdog_authkey_file")
+        return PgpoolWatchdogSettings(
+            socket_path=pgpool_socket(table),
+            pid_file=table.get("pid_file"),
+            authkey="" if authkey_file is None else keys.read_text(authkey_file),
+            nodes=tuple(_pgpool_address(node) for node in nodes),
+        )
 
     def _query(self, own: NodeSettings, without_pgpool: bool) -> QuerySettings:
         table = self.draft["lifecheck"]
@@ -276,6 +299,11 @@ class _Assembly:
             timeout_ms=table.get("query_timeout_ms"),
             life_points=table.get("query_life_points"),
         )
+
+    def _vip_link(self) -> str:
+        """Commands may carry the virtual IP by other means than an interface of this machine."""
+        by_commands = self.draft["vip"].get("driver") == "command"
+        return "" if by_commands and self.interface not in self.network.interfaces else self.interface
 
     def _upstream(self) -> UpstreamSettings:
         table = self.draft["lifecheck"]

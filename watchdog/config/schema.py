@@ -202,6 +202,25 @@ PGPOOL = (
         DERIVED,
         "File with that user's password; checked, not used yet.",
     ),
+    Key(
+        "watchdog",
+        kinds.choice("none", "external"),
+        "none",
+        "external: pgpool-II's own watchdog leads and carries its virtual IP; pgvigil is its external lifecheck.",
+    ),
+    Key(
+        "watchdog_socket_dir",
+        kinds.absolute_path("expected the absolute path of wd_ipc_socket_dir in pgpool.conf"),
+        "/var/run/postgresql",
+        "wd_ipc_socket_dir of pgpool.conf.",
+    ),
+    Key("watchdog_port", PORT, 9000, "wd_port of pgpool.conf; names the socket."),
+    Key(
+        "watchdog_authkey_file",
+        kinds.absolute_path("expected the absolute path of a file of mode 0600"),
+        DERIVED,
+        "File with wd_authkey of pgpool.conf; default: no key.",
+    ),
 )
 
 COMMAND_ENTRY = (

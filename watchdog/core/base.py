@@ -183,6 +183,7 @@ class Base(ABC):
         self.absent_since_ns: dict[int, int] = {}
         self.back_since_ns: dict[int, int] = {}
         self.better_since_ns: int | None = None
+        self.vip_let_go_ns: int | None = None
         self.started_tokens: set[int] = set()
         self.ended_commands: dict[int, bool] = {}
         # founding

@@ -48,12 +48,16 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Lifecheck's newest verdicts: the local pgpool-II and the peers; `unfit` is another reason not to lead."""
+    """Lifecheck's newest verdicts: the local pgpool-II and the peers; `unfit` is another reason not to lead.
+
+    `vip_cut`: nobody could reach the virtual IP here, because its interface is down.
+    """
 
     pgpool: Health
     evidence: str
     peers: tuple[PeerView, ...]
     unfit: str = ""
+    vip_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

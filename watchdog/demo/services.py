@@ -58,6 +58,7 @@ class Postgres:
         """Lines of pg_hba.conf that come before the one that trusts everybody."""
         self.statements: tuple[str, ...] = ()
         """SQL for the new database."""
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Make a cluster, start it, wait until it answers."""
@@ -76,7 +77,8 @@ class Postgres:
         """Start it on the files that it has."""
         folder = self._lab.database.folder
         server = (postgres_binary("postgres"), "-D", str(self._data), *_settings(folder))
-        self._lab.start(self._lab.database, (*_OWN_IPC, *_AS_POSTGRES, *server), "postgres.log")
+        argv = (*_OWN_IPC, *_AS_POSTGRES, *server)
+        self._process = self._lab.start(self._lab.database, argv, "postgres.log")
         wait_until(
             lambda: query(self._lab, self._lab.client, DATABASE_TARGET).code == 0,
             START_LIMIT_S,
@@ -87,6 +89,8 @@ class Postgres:
     def kill9(self) -> None:
         """End all of it at once; it lives alone in its namespace."""
         kill_at_once(self._lab.pids(self._lab.database))
+        if self._process is not None:
+            self._process.wait(5)  # a zombie would pass for a server that still runs
 
 
 def _settings(folder: Path) -> tuple[str, ...]:
@@ -127,14 +131,18 @@ class Pgpool:
         """Start it, with fresh files, and wait until it answers."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
-        (self.folder / "pcp.conf").write_text("", encoding="ascii")
-        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        self.write_files()
         files = [(f"-{letter}", str(self.folder / name)) for letter, name in _FILES.items()]
         argv = ("pgpool", "-n", "-D", *(part for pair in files for part in pair))
         self._process = self._lab.start(self.node, (*_OWN_IPC, "--", *argv), "pgpool.log")
         if wait:
             self.wait_ready()
+
+    def write_files(self) -> None:
+        """Its configuration, into an empty folder."""
+        (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
+        (self.folder / "pcp.conf").write_text("", encoding="ascii")
+        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
 
     def _configuration(self) -> str:
         values = {**_pgpool_conf(self.folder, self.pid_file), **self.options}

@@ -14,6 +14,7 @@ from pgvigil.lifecheck.core import sentence
 from pgvigil.watchdog.core.record import SENTENCES
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NodeSettings
+from pgvigil.watchdog.status import outside
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -75,6 +76,8 @@ class Report:
             "vip": self._vip(now_ns),
             "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
+            "external": outside.reports(main.outside, now_ns),
+            "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
                 {
                     "name": process.name,

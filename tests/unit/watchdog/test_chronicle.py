@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, PathTrouble, Role, Verdicts
+from pgvigil.lifecheck.core import sentence
 from pgvigil.watchdog.chronicle import MAX_TROUBLES, TROUBLE_PAUSE_NS, Chronicle
 
 MS = 1_000_000
@@ -29,8 +30,8 @@ def test_a_change_is_told_once_with_all_its_evidence() -> None:
     chronicle = Chronicle(LABELS)
     chronicle.take(report(ALIVE))
     dead = replace(DEAD, query=Health.DEAD, query_evidence="query timed out")
-    sentence = "node pg02 dead: silent on eth0 for 1004 ms, query timed out, confirmed by pg03"
-    assert chronicle.take(report(dead)) == [sentence]
+    words = "node pg02 dead: silent on eth0 for 1004 ms, query timed out, confirmed by pg03"
+    assert chronicle.take(report(dead)) == [words]
     assert chronicle.take(report(replace(dead, evidence="silent on eth0 for 2404 ms"))) == []
     assert chronicle.take(report(ALIVE)) == ["node pg02 alive: heard on eth0 and eth1"]
 
@@ -48,6 +49,20 @@ def test_a_path_is_an_event_of_its_own() -> None:
     assert chronicle.take(report(healed, at_ns=NOW + 5100 * MS)) == [
         "path eth1 to pg02 alive: heard again after 5000 ms"
     ]
+
+
+def test_a_pgpool_that_a_living_peer_has_and_nobody_can_query_is_an_event() -> None:
+    chronicle = Chronicle(LABELS)
+    chronicle.take(report(replace(ALIVE, query=Health.ALIVE, query_evidence="query answered in 4 ms")))
+    dead = replace(ALIVE, query=Health.DEAD, query_evidence="query refused: Connection refused")
+    told = ["pgpool-II of pg02 dead as queried from here: query refused: Connection refused"]
+    assert chronicle.take(report(dead)) == told
+    assert chronicle.take(report(dead)) == []
+    evidence = "heard on eth0 and eth1, but no answer from its pgpool-II: query refused: Connection refused"
+    assert sentence.evidence(dead, LABELS) == evidence
+    alive = replace(ALIVE, query=Health.ALIVE, query_evidence="query answered in 5 ms")
+    assert chronicle.take(report(alive)) == ["pgpool-II of pg02 alive as queried from here: query answered in 5 ms"]
+    assert chronicle.take(report(replace(alive, query=Health.UNKNOWN, query_evidence="query not possible"))) == []
 
 
 def test_the_paths_of_a_dead_node_are_no_events() -> None:

@@ -12,12 +12,15 @@ import pytest
 from tests.unit.watchdog import peers_lab
 
 from pgvigil.ipc import frames
+from pgvigil.ipc.channel import ControlServer, Outbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, Verdicts
+from pgvigil.lifecheck.settings import PgpoolWatchdogSettings
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.record import blank_record
+from pgvigil.watchdog.outside import Outside
 from pgvigil.watchdog.process import Main, core_settings
 from pgvigil.watchdog.settings import Settings, VipAddress
 from pgvigil.watchdog.status.report import Report
@@ -44,6 +47,7 @@ class Node:
             started_at_ns=NOW,
             processes=(),
             events=deque([(NOW, "began")]),
+            outside=Outside(self.settings, cast(ControlServer, None), lambda on_connected: cast(Outbox, None)),
         )
         main = cast(Main, self.main)
         self.main.quorum = lambda: Main.quorum(main)
@@ -227,3 +231,36 @@ def test_a_witness_is_called_one() -> None:
     node = Node(witness=True)
     assert node.row(1)["role"] == "witness"
     assert node.row(1)["electable"] is False
+
+
+def test_reports_from_outside_have_an_age_and_an_end() -> None:
+    node = Node()
+    report = frames.OutsideReport(2, Health.DEAD, "ping fails", "ops", NOW - 2 * NS_PER_S, NOW + 28 * NS_PER_S)
+    node.main.outside.take(frames.OutsideReports((report,)), NOW)
+    assert node.status()["external"] == [
+        {"id": 2, "health": "dead", "reason": "ping fails", "reporter": "ops", "age_ms": 2000, "left_ms": 28_000}
+    ]
+    assert node.status(NOW + 28 * NS_PER_S)["external"] == []
+
+
+def test_pgpools_own_watchdog_is_shown_where_it_leads_and_unknown_when_lifecheck_is_silent() -> None:
+    node = Node()
+    assert node.status()["pgpool_watchdog"] is None
+    beside = PgpoolWatchdogSettings("/run/.s.PGPOOLWD_CMD.9000", "/run/pgpool.pid", "", ())
+    node.main.settings = replace(node.settings, lifecheck=replace(node.settings.lifecheck, pgpool_watchdog=beside))
+    member = frames.WatchdogMember(10, 2, "10.0.0.2:9999", "leader", 3, Health.UNKNOWN)
+    words = frames.PgpoolWatchdog(NOW - NS_PER_S, "", "10.0.0.2:9999", "exists", False, "10.0.0.100", (member,))
+    node.main.outside.take(words, NOW)
+    assert node.status()["pgpool_watchdog"] == {
+        "trouble": None,
+        "age_ms": 1000,
+        "leader": "10.0.0.2:9999",
+        "quorum": "exists",
+        "escalated": False,
+        "delegate_ip": "10.0.0.100",
+        "nodes": [
+            {"pgpool_node_id": 10, "id": 2, "name": "10.0.0.2:9999", "state": "leader", "priority": 3, "told": None}
+        ],
+    }
+    silent = node.status(NOW + 5 * NS_PER_S)["pgpool_watchdog"]
+    assert (silent["trouble"], silent["leader"], silent["nodes"]) == ("lifecheck does not report", None, [])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pgvigil.ipc.errors import PgvigilError
 from pgvigil.watchdog.demo.lifecheck.bout import play
-from pgvigil.watchdog.demo.lifecheck.case import Case
+from pgvigil.watchdog.demo.lifecheck.case import LONG_S, SHORT, Case, Length
 from pgvigil.watchdog.demo.lifecheck.cases import select
 from pgvigil.watchdog.demo.lifecheck.ground import Setting, fresh_ground
 from pgvigil.watchdog.demo.lifecheck.row import HEAD, Row, line, markdown, row_of_error
@@ -52,23 +52,23 @@ class Report:
         print(f"measured on {describe_machine()}", flush=True)
 
 
-def run(cases: Sequence[Case], short: bool, report: Report) -> None:
+def run(cases: Sequence[Case], length: Length, report: Report) -> None:
     """Play all cases, setting by setting; a case that fails is followed by a fresh ground."""
     for setting, group in groupby(cases, key=lambda case: case.setting):
         waiting = list(group)
         while waiting:
-            _run_on_one_ground(setting, waiting, short, report)
+            _run_on_one_ground(setting, waiting, length, report)
 
 
-def _run_on_one_ground(setting: Setting, waiting: list[Case], short: bool, report: Report) -> None:
+def _run_on_one_ground(setting: Setting, waiting: list[Case], length: Length, report: Report) -> None:
     """Takes the cases that it played off the list; at least one, so that this ends."""
     try:
         with fresh_ground(setting) as ground:
             while waiting:
-                row = play(ground, waiting.pop(0), short)
+                row = play(ground, waiting.pop(0), length)
                 report.add(row)
-                if not row.holds:
-                    report.say(ground.log_tails(40))
+                if not row.holds and not row.is_only_slow:
+                    report.say(ground.log_tails(30))
                     return
     except (PgvigilError, OSError) as error:
         if waiting:
@@ -78,7 +78,8 @@ def _run_on_one_ground(setting: Setting, waiting: list[Case], short: bool, repor
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pgvigil-lifecheck-table", description="faults, verdicts, and what follows")
     parser.add_argument("--cases", default="", metavar="PATTERNS", help="parts of names, or shell patterns")
-    parser.add_argument("--short", action="store_true", help="20 s instead of five minutes for load and loss")
+    parser.add_argument("--short", action="store_true", help="each case as short as it can be; load and loss 20 s")
+    parser.add_argument("--seconds", type=float, default=LONG_S, help="how long load and loss last (default 300)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too, after every case")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table for the documentation there")
     parser.add_argument("--list", action="store_true", help="name the cases, and play none")
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         last.callback(lambda: print(f"{time.monotonic() - began_s:.0f} s"))
         last.callback(report.finish)
         print(f"{HEAD}\n{'-' * len(HEAD)}")
-        run(cases, options.short, report)
+        run(cases, SHORT if options.short else Length(options.seconds), report)
         if options.markdown is not None:
             options.markdown.write_text(markdown(report.rows), encoding="utf-8")
     return 0 if report.holds else 1

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError, PgvigilError
 from pgvigil.watchdog.demo.lab import Host
-from pgvigil.watchdog.demo.lifecheck.case import Case, Move
+from pgvigil.watchdog.demo.lifecheck.case import Case, Length, Move
 from pgvigil.watchdog.demo.lifecheck.row import Row, row_of, row_of_error
 from pgvigil.watchdog.demo.lifecheck.sentences import Logs, Sentence, status_sentences
 from pgvigil.watchdog.demo.lifecheck.verdict import Seen, find, judge
@@ -32,19 +32,19 @@ TRIES = 2
 """Runs of a case whose measurement the prober itself spoiled."""
 
 
-def play(ground: Ground, case: Case, short: bool = False) -> Row:
+def play(ground: Ground, case: Case, length: Length) -> Row:
     """One row. An error of the lab becomes a row that failed; it never ends the table."""
-    row = _play_once(ground, case, short)
+    row = _play_once(ground, case, length)
     for _ in range(TRIES - 1):
         if set(row.wrong) - {history.Wrong.SLOW.name} != {history.Wrong.LATE.name}:
             break
-        row = _play_once(ground, case, short)
+        row = _play_once(ground, case, length)
     return row
 
 
-def _play_once(ground: Ground, case: Case, short: bool) -> Row:
+def _play_once(ground: Ground, case: Case, length: Length) -> Row:
     try:
-        return _played(ground, case, case.short_s if short else case.hold_s)
+        return _played(ground, case, case.lasts_s(length))
     except Exception as error:  # whatever it is, the next case gets its chance on a fresh ground
         text = str(error) if isinstance(error, PgvigilError) else "".join(traceback.format_exception(error))
         return row_of_error(case, text, os.getloadavg()[0])

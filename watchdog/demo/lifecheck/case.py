@@ -49,6 +49,18 @@ def matches(pattern: str, text: str, struck: Collection[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Length:
+    """How long faults last: those that nobody may notice `quiet_s`, the others as their case says."""
+
+    quiet_s: float
+    is_short: bool = False
+
+
+LONG_S = 300.0
+LONG, SHORT = Length(LONG_S), Length(20.0, is_short=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One row of the table."""
 
@@ -56,16 +68,22 @@ class Case:
     role: Role
     prepare: Fault
     says: Says | None
-    """None: nobody may say anything, for as long as the fault lasts."""
+    """None: nobody may say anything, for as long as the fault lasts (`Length.quiet_s`)."""
     move: Move
     limit: Limit
     excused: str = ""
     """Pattern of the verdicts of death ("speaker: text") that are right besides `says`; empty: none is."""
     hold_s: float = 2.0
     """How long the fault lasts after all that was expected has happened."""
-    short_s: float = 2.0
+    short_s: float = 0.5
     """The same in a short run."""
     setting: Setting = Setting.PLAIN
+
+    def lasts_s(self, length: Length) -> float:
+        """How long the fault goes on after all that was expected has happened."""
+        if self.says is None:
+            return length.quiet_s
+        return self.short_s if length.is_short else self.hold_s
 
     @property
     def name(self) -> str:

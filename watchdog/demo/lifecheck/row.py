@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pgvigil.watchdog.demo.lifecheck.case import Case, Move
 from pgvigil.watchdog.demo.lifecheck.verdict import Found, Seen
-from pgvigil.watchdog.demo.matrix.history import Judgement
+from pgvigil.watchdog.demo.matrix.history import Judgement, Wrong
 from pgvigil.watchdog.demo.records import Outage
 
 
@@ -40,6 +40,11 @@ class Row:
     @property
     def holds(self) -> bool:
         return not self.wrong
+
+    @property
+    def is_only_slow(self) -> bool:
+        """Nothing but speed is wrong: on a busy machine that is no verdict, and the ground is as good as before."""
+        return bool(self.wrong) and set(self.wrong) <= {Wrong.SLOW.name}
 
     def document(self) -> dict[str, object]:
         return dataclasses.asdict(self)

@@ -38,8 +38,8 @@ class Sentence:
 
     @property
     def is_death(self) -> bool:
-        """A verdict that a node or a pgpool-II is dead."""
-        return self.process == JUDGE and _DEATH.search(self.text) is not None
+        """A verdict that a node or a pgpool-II is dead, or that a node must not lead; a dead path is none."""
+        return self.process == JUDGE and _DEATH.search(self.text) is not None and not self.text.startswith("path ")
 
     @property
     def is_hand_over(self) -> bool:

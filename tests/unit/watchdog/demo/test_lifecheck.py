@@ -16,8 +16,8 @@ from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog.demo.lab import Host
 from pgvigil.watchdog.demo.lifecheck import row as rows
 from pgvigil.watchdog.demo.lifecheck.__main__ import Report
-from pgvigil.watchdog.demo.lifecheck.case import Case, Move, Says, Speaker
-from pgvigil.watchdog.demo.lifecheck.cases import LONG_S, SHORT_S, all_cases, select
+from pgvigil.watchdog.demo.lifecheck.case import LONG, SHORT, Case, Move, Says, Speaker
+from pgvigil.watchdog.demo.lifecheck.cases import all_cases, select
 from pgvigil.watchdog.demo.lifecheck.ground import Setting
 from pgvigil.watchdog.demo.lifecheck.hold import startup_message
 from pgvigil.watchdog.demo.lifecheck.sentences import JUDGE, STATUS, Sentence, parse, status_sentences
@@ -74,7 +74,8 @@ def test_no_case_is_there_twice_and_cases_of_one_setting_follow_one_another() ->
 def test_a_case_without_a_sentence_lasts_five_minutes() -> None:
     silent = [one for one in all_cases() if one.says is None]
     assert {one.fault for one in silent} == {"full-load", "loss-30"}
-    assert all((one.hold_s, one.short_s) == (LONG_S, SHORT_S) == (300, 20) for one in silent)
+    assert all((one.lasts_s(LONG), one.lasts_s(SHORT)) == (300, 20) for one in silent)
+    assert all(one.lasts_s(SHORT) < one.lasts_s(LONG) < 20 for one in all_cases() if one.says is not None)
 
 
 def test_a_leader_that_stays_must_not_lose_a_question() -> None:
@@ -93,11 +94,11 @@ def test_cases_are_picked_by_part_or_pattern() -> None:
 
 
 def test_a_log_line_is_read_back() -> None:
-    line = "2026-11-21T10:00:00.250+01:00 n2 lifecheck[4711] WARNING n1 is dead: silent on eth0 for 1004 ms"
+    line = "2026-11-21T10:00:00.250+01:00 n2 lifecheck[4711] WARNING node n1 dead: silent on eth0 for 1004 ms"
     sentence = parse(line)
     assert sentence is not None
     nine = datetime.datetime(2026, 11, 21, 9, 0, 0, 250_000, datetime.UTC)
-    assert sentence == Sentence(nine.timestamp(), "n2", JUDGE, "n1 is dead: silent on eth0 for 1004 ms")
+    assert sentence == Sentence(nine.timestamp(), "n2", JUDGE, "node n1 dead: silent on eth0 for 1004 ms")
     assert sentence.is_death and not sentence.is_hand_over
 
 
@@ -111,7 +112,8 @@ def test_what_is_no_log_line_is_passed_over(line: str) -> None:
 def test_only_lifecheck_gives_verdicts_of_death() -> None:
     assert said("pgpool is dead: gone").is_death
     assert not said("pgpool is dead: gone", process="watchdog main").is_death
-    assert not said("n2 is alive: heard on eth0; eth1 has been dead for long").is_death
+    assert not said("node n2 alive: heard on eth0; eth1 has been dead for long").is_death
+    assert not said("path eth1 to n2 dead: silent for 1004 ms; this alone moves nothing").is_death
 
 
 def test_a_hand_over_is_known_by_its_sentence_and_never_from_the_status() -> None:
@@ -156,7 +158,7 @@ def test_a_leader_that_stayed_fails() -> None:
 
 
 def test_a_verdict_beside_the_right_one_fails() -> None:
-    talk = [said(DIED), said("n3 is dead: silent on eth0 for 1001 ms", "n2")]
+    talk = [said(DIED), said("node n3 dead: silent on eth0 for 1001 ms", "n2")]
     found = judge(case("pgpool-killed/leader"), seen(talk, history((1, 2))))
     assert [kind for kind, _ in found.wrong] == ["FALSE"]
     assert found.false == (talk[1],)
@@ -168,7 +170,7 @@ def test_what_a_case_excuses_is_no_false_verdict() -> None:
     well = [said("pgpool is dead: query refused", "n2"), said("pgpool of n3 is dead from here: refused", "n1")]
     assert kinds(case("pgpool-killed/leader"), seen([*ill, *well], history((1, 2)))) == ["FALSE", "FALSE"]
     both = "silent on eth0 for 1001 ms and on eth1 for 1002 ms"
-    talk = [said(f"n1 is dead: {both}", "n2"), said(f"n2 is dead: {both}", "n1")]
+    talk = [said(f"node n1 dead: {both}", "n2"), said(f"node n2 dead: {both}", "n1")]
     assert kinds(case("both-paths-cut/leader"), seen(talk, history((1, 3)))) == []
     assert kinds(case("full-load/all"), seen(talk, history((1, 3)))) == ["FALSE", "FALSE"]
 
