@@ -10,6 +10,7 @@ SECONDS ?= 60
 TARGET ?=
 CASES  ?=
 JSON   ?=
+SHORT  ?=
 HOURS  ?= 500
 MINUTES ?= 60
 SEED   ?=
@@ -18,7 +19,7 @@ BRIEF  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood \
-        exhaustive matrix simulate mutants soak wheel clean
+        exhaustive matrix lifecheck simulate mutants soak detector wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -62,6 +63,10 @@ mutants: setup   ## break the rules one by one; each must be caught by a checker
 soak: setup      ## simulated clusters with growing seeds for MINUTES
 	$(BIN)/python -m tests.simulation --minutes $(MINUTES)
 
+detector: setup  ## detection time against false alarms: a model with loss, then real processes on busy cores
+	$(BIN)/python -m tests.detector
+	$(BIN)/python -m tests.detector --cpu
+
 check: setup     ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -80,6 +85,9 @@ acceptance: packages setup  ## every fault of the acceptance table RUNS times, w
 
 matrix: packages setup  ## fault x role x timing, about 190 cases; CASES="kill-* full-disk" picks some, JSON=file saves
 	$(BIN)/python -m pgvigil.watchdog.demo.matrix --cases "$(CASES)" $(if $(JSON),--json "$(JSON)",)
+
+lifecheck: packages setup  ## fault, verdict and what follows, with real pgpool-II; CASES="pgpool-* link-down", SHORT=1, JSON=file
+	$(BIN)/python -m pgvigil.watchdog.demo.lifecheck --cases "$(CASES)" $(if $(SHORT),--short,) $(if $(JSON),--json "$(JSON)",)
 
 bench: packages setup  ## processes, memory and CPU of every node in steady state
 	$(BIN)/python -m pgvigil.watchdog.demo.bench

@@ -25,7 +25,7 @@ LONGEST_INTERVAL_MS = 400
 """Slower heartbeats go at once: they cost little, and what status shows would be old."""
 
 # What is news if it changes: all but the ages.
-_said = attrgetter("role", "term", "electable", "pgpool", "priority", "hears")
+_said = attrgetter("role", "term", "electable", "pgpool", "priority", "hears", "cannot_query")
 
 
 def hold_intervals(interval_ms: int, deadtime_ms: int) -> float:

@@ -17,19 +17,19 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pgvigil.heartbeat.template import Template
+from pgvigil.heartbeat.template import Numbers, Template
 from pgvigil.ipc import codec
 from pgvigil.ipc.errors import InvariantError, PeerError
 from pgvigil.ipc.frames import Beat
 from pgvigil.ipc.hashing import blake2b, compare_digest
 
 MAGIC = b"pgvH"
-VERSION = 1
+VERSION = 2
 KEY_ID_BYTES = 8
 MAC_BYTES = 16
 HEADER_BYTES = len(MAGIC) + 1 + KEY_ID_BYTES
 SHORTEST_BYTES = HEADER_BYTES + MAC_BYTES
-WIDENING_BYTES = 3 * 8  # a template writes three numbers at full width: 9 bytes instead of 1
+WIDENING_BYTES = 6 * 8  # a template writes six numbers at full width: 9 bytes instead of 1
 MAX_DATAGRAM_BYTES = 1200  # below the smallest IPv6 MTU (RFC 8200, section 5): never fragmented
 
 
@@ -70,7 +70,8 @@ class Heartbeat:
 
     `boot` names the sender's start of its kernel: sequences of different boots cannot be compared. `nonce` is what
     the destination shall echo, `echo` the destination's nonce as last learned (0: none yet), `sequence` the
-    sender's CLOCK_BOOTTIME in ns at sending.
+    sender's CLOCK_BOOTTIME in ns at sending. `counter` rises by one with every heartbeat of one life of the sender.
+    `echoed` is the sequence of a heartbeat of the destination that arrived `held_ns` before (0: none this time).
     """
 
     sender: int
@@ -80,7 +81,16 @@ class Heartbeat:
     nonce: int
     echo: int
     sequence: int
+    counter: int
+    echoed: int
+    held_ns: int
     beat: Beat
+
+    @property
+    def numbers(self) -> Numbers:
+        """What changes with every heartbeat."""
+        beat = self.beat
+        return self.sequence, self.counter, self.echoed, self.held_ns, beat.up_for_ms, beat.content_age_ms
 
 
 class Signer:
@@ -96,9 +106,7 @@ class Signer:
 
     def encode(self, heartbeat: Heartbeat) -> bytes:
         """The signed datagram; `InvariantError` if it does not fit into `MAX_DATAGRAM_BYTES`."""
-        beat = heartbeat.beat
-        numbers = (heartbeat.sequence, beat.up_for_ms, beat.content_age_ms)
-        return self.sign(self.template(heartbeat).fill(*numbers))
+        return self.sign(self.template(heartbeat).fill(*heartbeat.numbers))
 
     def template(self, heartbeat: Heartbeat) -> Template:
         """For all heartbeats that differ from this one in their numbers only; `InvariantError` if they are too long."""

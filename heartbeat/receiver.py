@@ -1,8 +1,9 @@
 """The heartbeat receiver of one path.
 
 It takes datagrams from the network, believes those that are authentic and fresh, and passes them on to lifecheck with
-the instant of their arrival; it passes the nonces to the sender of the same path. It judges nobody, and no
-datagram can end it: what it refuses is counted, explained once a minute, and reported.
+the instant of their arrival and with how well each peer is heard; it passes nonces and whom it hears to the sender of
+the same path. It judges nobody, not even by silence: it only testifies that it was awake and there was nothing to
+read. No datagram can end it: what it refuses is counted, explained once a minute, and reported.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 
 from pgvigil.heartbeat import udp
 from pgvigil.heartbeat.bundle import Bundle
+from pgvigil.heartbeat.hearing import Hearing
+from pgvigil.heartbeat.keywatch import KeyWatch
 from pgvigil.heartbeat.packet import (
     MAC_BYTES,
     MAX_DATAGRAM_BYTES,
@@ -21,11 +24,12 @@ from pgvigil.heartbeat.packet import (
     Rejection,
     Signer,
 )
+from pgvigil.heartbeat.quality import Quality
 from pgvigil.heartbeat.session import MAX_NONCE, Freshness, FreshnessTable
 from pgvigil.heartbeat.settings import HeartbeatSettings
 from pgvigil.heartbeat.shell import Shell
-from pgvigil.heartbeat.template import Template
-from pgvigil.heartbeat.trouble import SAY_INTERVAL_NS, Retry, Troubles
+from pgvigil.heartbeat.template import Numbers, Template
+from pgvigil.heartbeat.trouble import Retry, Troubles
 from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import Outbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
@@ -39,51 +43,15 @@ BUSY_NS = 1 * NS_PER_MS
 CHECK_INTERVAL_NS = 5 * NS_PER_S
 CHORES_INTERVAL_NS = NS_PER_S
 CHORES_EARLY_NS = 250 * NS_PER_MS  # when a datagram has woken us anyway
+LATE_NS = 200 * NS_PER_MS
 REPEAT_SESSIONS_NS = 5 * NS_PER_S
 RETRY_SESSIONS_NS = 20 * NS_PER_MS
-OTHER_KEY_INTERVAL_NS = 3600 * NS_PER_S
-OTHER_KEY_OVER_NS = 5 * NS_PER_S
 UNPROVEN_FOR_NS = 2 * NS_PER_S  # shorter is an exchange of nonces, longer is a peer that does not hear us
 
 
 def draw_nonce() -> int:
     """63 random bits, never 0."""
     return int.from_bytes(os.urandom(8)) & MAX_NONCE or 1
-
-
-class KeyWatch:
-    """Whose heartbeats are signed with another key: said once, then once an hour, and when it is over.
-
-    Addresses of datagrams are easily forged, so right and wrong keys may come by turns for ever: it is over only when
-    no wrong one has come for a while, and what was over is said anew once a minute at most.
-    """
-
-    def __init__(self) -> None:
-        self._said_at_ns: dict[str, int] = {}
-        self._newest_ns: dict[str, int] = {}
-        self._over: set[str] = set()
-
-    def other_key(self, source: str, now_ns: int) -> bool:
-        """True if it is time to say it about this source."""
-        self._newest_ns[source] = now_ns
-        pause_ns = SAY_INTERVAL_NS if source in self._over else OTHER_KEY_INTERVAL_NS
-        said_at_ns = self._said_at_ns.get(source)
-        if said_at_ns is not None and now_ns - said_at_ns < pause_ns:
-            return False
-        self._said_at_ns[source] = now_ns
-        self._over.discard(source)
-        return True
-
-    def our_key(self, source: str, now_ns: int) -> bool:
-        """True if it is time to say that this source, which had another key before, has ours now."""
-        newest_ns = self._newest_ns.get(source)
-        if newest_ns is None or now_ns - newest_ns < OTHER_KEY_OVER_NS:
-            return False
-        del self._newest_ns[source]
-        if source in self._over:
-            return False
-        self._over.add(source)
-        return True
 
 
 class Receiver:
@@ -99,6 +67,10 @@ class Receiver:
         self._known: dict[int, tuple[Heartbeat, Template]] = {}  # the last of each peer that said something new
         self._told_sessions: tuple[frames.PeerSession, ...] = ()
         self._last_fresh_ns = dict.fromkeys(self._peers, boottime_ns())
+        self._quality = {node_id: Quality(settings.interval_ms * NS_PER_MS) for node_id in self._peers}
+        self._hearing = Hearing(
+            tuple(self._peers), settings.interval_ms, settings.deadtime_ms, settings.latest_ms, boottime_ns()
+        )
         self._keys = KeyWatch()
         self._troubles = Troubles(settings.path, settings.node_id, logger.warning)
         self._bundle = Bundle(settings.interval_ms, settings.deadtime_ms)
@@ -118,6 +90,8 @@ class Receiver:
         """For the sign of life and for `Ready`."""
         where = udp.show(self._settings.address, self._settings.port)
         state = f"listening on {where}" if self._socket is not None else f"not listening: {self._retry.reason}"
+        if self._socket is not None and not self._socket.bound_to_interface:
+            state += f" (not bound to {self._settings.interface}: no CAP_NET_RAW)"
         return f"{state}; {self.fresh} heard, {sum(self.rejected.values())} rejected"
 
     # --- datagrams --------------------------------------------------------------------------------
@@ -125,12 +99,17 @@ class Receiver:
     def _on_datagrams(self) -> None:
         """One datagram, and many only if they come thick and fast: to learn that there is no second costs too."""
         now_ns = boottime_ns()
+        self._notice_lateness(now_ns)
         busy, self._newest_ns = now_ns - self._newest_ns < BUSY_NS, now_ns
-        for _ in range(DATAGRAMS_PER_WAKE if busy else 1):
-            if self._socket is None or not self._receive(self._socket):
-                break
+        self._read(DATAGRAMS_PER_WAKE if busy else 1)
         if now_ns >= self._chores_due_ns - CHORES_EARLY_NS:
             self._do_chores(now_ns)
+        if self._hearing.soon(now_ns):
+            self._look_for_silence(now_ns)
+
+    def _read(self, most: int) -> bool:
+        """Take datagrams; false if there may be more than `most`."""
+        return any(self._socket is None or not self._receive(self._socket) for _ in range(most))
 
     def _receive(self, path_socket: udp.PathSocket) -> bool:
         """Take one datagram; false if there is none."""
@@ -162,6 +141,7 @@ class Receiver:
         freshness = self._freshness.judge(heartbeat, now_ns)
         if freshness is Freshness.FRESH:
             self._known[heartbeat.sender] = heartbeat, self._signer.template(heartbeat)
+            self._measure(heartbeat.sender, heartbeat.numbers, now_ns)
             heard = frames.Heard(heartbeat.sender, self._settings.path, now_ns, heartbeat.beat)
             self._pass_on(heartbeat.sender, self._bundle.add(heard), source, now_ns)
         else:
@@ -174,13 +154,20 @@ class Receiver:
             numbers = template.read(datagram, MAC_BYTES)
             if numbers is None:
                 continue
-            sequence, up_for_ms, content_age_ms = numbers
-            if not self._freshness.is_next(heartbeat, sequence, now_ns):
+            if not self._freshness.is_next(heartbeat, numbers[0], now_ns):
                 return False
-            urgent = self._bundle.repeat(heartbeat.sender, now_ns, up_for_ms, content_age_ms)
+            self._measure(heartbeat.sender, numbers, now_ns)
+            urgent = self._bundle.repeat(heartbeat.sender, now_ns, numbers[4], numbers[5])
             self._pass_on(heartbeat.sender, urgent, source, now_ns)
             return True
         return False
+
+    def _measure(self, sender: int, numbers: Numbers, now_ns: int) -> None:
+        sequence, counter, echoed, held_ns, _, _ = numbers
+        quality = self._quality[sender]
+        quality.take(now_ns, sequence, counter)
+        if echoed:
+            quality.take_echo(now_ns, echoed, held_ns)
 
     def _check_addressee(self, heartbeat: Heartbeat) -> None:
         ours = self._settings
@@ -198,6 +185,8 @@ class Receiver:
     def _pass_on(self, sender: int, urgent: bool, source: udp.Address, now_ns: int) -> None:
         self.fresh += 1
         self._last_fresh_ns[sender] = now_ns
+        if self._hearing.heard(sender, now_ns):
+            self._tell_sessions(now_ns)
         if urgent:
             self._send_bundle()
         peer = self._peers[sender]
@@ -206,15 +195,27 @@ class Receiver:
             self._troubles.resolve(peer.node_id)
 
     def _send_bundle(self) -> None:
-        self._tell_lifecheck(self._bundle.take())
+        self._tell_lifecheck(self._bundle.take(), 0)
 
     def _on_lifecheck(self) -> None:
         """Lifecheck was started (again): it shall know the living before it could take them for dead."""
-        if beats := self._bundle.again(boottime_ns()):
-            self._tell_lifecheck(beats)
+        now_ns = boottime_ns()
+        self._hearing.begin_again(now_ns)
+        if beats := self._bundle.again(now_ns):
+            self._tell_lifecheck(beats, 0)
 
-    def _tell_lifecheck(self, beats: tuple[frames.Heard, ...]) -> None:
-        if not self._to_lifecheck.send(frames.HeardTogether(beats)):
+    def _look_for_silence(self, now_ns: int) -> None:
+        """Testify to silence, but only with everything read: after a standstill of ours there is something."""
+        all_read = not self._hearing.silent(now_ns) or self._read(DATAGRAMS_PER_WAKE)
+        heard_before = self._hearing.hears
+        if self._hearing.look(now_ns) and all_read:
+            self._tell_lifecheck(self._bundle.take(), now_ns)
+        if self._hearing.hears != heard_before:
+            self._tell_sessions(now_ns)
+
+    def _tell_lifecheck(self, beats: tuple[frames.Heard, ...], quiet_at_ns: int) -> None:
+        qualities = tuple(self._quality[beat.node_id].summary(beat.node_id) for beat in beats)
+        if not self._to_lifecheck.send(frames.HeardTogether(beats, self._settings.path, quiet_at_ns, qualities)):
             self._bundle.forget()
 
     # --- refusals ---------------------------------------------------------------------------------
@@ -265,23 +266,41 @@ class Receiver:
 
     def _tell_sessions(self, now_ns: int) -> None:
         table = self._freshness.announced()
-        taken = self._to_sender.send(frames.Sessions(self._settings.path, table))
+        echoes = tuple(
+            frames.Echo(node_id, self._quality[node_id].sequence, self._last_fresh_ns[node_id])
+            for node_id in self._hearing.hears
+        )
+        taken = self._to_sender.send(frames.Sessions(self._settings.path, table, self._hearing.hears, echoes))
         self._told_sessions = table if taken else ()
         self._sessions_due_ns = now_ns + (REPEAT_SESSIONS_NS if taken else RETRY_SESSIONS_NS)
 
     # --- deadlines --------------------------------------------------------------------------------
 
     def wake(self) -> int | None:
-        due_ns = min(self._sessions_due_ns, self._socket_due_ns, self._chores_due_ns)
+        due_ns = min(self._sessions_due_ns, self._socket_due_ns, self._chores_due_ns, self._hearing.due_ns)
         return due_ns if self._bundle.due_ns is None else min(due_ns, self._bundle.due_ns)
 
+    def _notice_lateness(self, now_ns: int) -> None:
+        """What the chores are late by was our own standstill; no silence is testified to for that time."""
+        late_ns = now_ns - self._chores_due_ns
+        if self._chores_due_ns and late_ns > max(LATE_NS, self._settings.interval_ms * NS_PER_MS):
+            self._chores_due_ns = now_ns
+            reason = (
+                f"the heartbeat receiver of {self._settings.interface} was late by {late_ns // NS_PER_MS} ms, so "
+                "silence of that time is not held against peers; is the host overloaded?"
+            )
+            self._troubles.add(self._settings.node_id, "late", reason, now_ns)
+
     def tick(self, now_ns: int) -> None:
+        self._notice_lateness(now_ns)
         if self._bundle.due_ns is not None and now_ns >= self._bundle.due_ns:
             self._send_bundle()
         if now_ns >= self._sessions_due_ns:
             self._tell_sessions(now_ns)
         if now_ns >= min(self._socket_due_ns, self._chores_due_ns):
             self._do_chores(now_ns)
+        if now_ns >= self._hearing.due_ns:
+            self._look_for_silence(now_ns)
 
     def _do_chores(self, now_ns: int) -> None:
         self._chores_due_ns = now_ns + CHORES_INTERVAL_NS

@@ -1,14 +1,15 @@
 """The heartbeat sender of one path.
 
-It tells every peer, every interval and at once when something changed, what watchdog main last said of this node. It
-refuses to speak for a watchdog that has fallen silent: after two seconds the heartbeat goes on (the host lives),
-but claims neither a role nor that the node could lead.
+It tells every peer, every interval and at once when something changed, what watchdog main last said of this node, and
+whom the receiver of this path hears. It refuses to speak for a watchdog that has fallen silent: after two seconds the
+heartbeat goes on (the host lives), but claims neither a role nor that the node could lead.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from operator import attrgetter
 
 from pgvigil.heartbeat import udp
 from pgvigil.heartbeat.packet import Heartbeat, Signer
@@ -27,6 +28,7 @@ logger = logging.getLogger("pgvigil")
 CONTENT_VALID_NS = 2 * NS_PER_S
 EXTRA_ROUND_NS = 50 * NS_PER_MS
 CHECK_INTERVAL_NS = 5 * NS_PER_S
+HEARING_VALID_NS = 12 * NS_PER_S  # two repetitions of a receiver
 NOTHING_SAID = frames.Beat(frames.Role.UNKNOWN, 0, False, frames.Health.UNKNOWN, 0, 0, (), 0)
 
 
@@ -46,16 +48,28 @@ class Words:
         self._started_at_ns = started_at_ns
         self._said_at_ns = started_at_ns
         self._silent = NOTHING_SAID
+        self._hears: tuple[int, ...] = ()
 
     def take(self, content: frames.BeatContent) -> bool:
         """What watchdog main says; true if peers should hear of it at once."""
         old = None if self._content is None else self._content.beat
+        content = replace(content, beat=replace(content.beat, hears=self._hears))
         if old is not None and old == content.beat:
             content = replace(content, beat=old)
         else:
             self._silent = replace(content.beat, role=frames.Role.UNKNOWN, electable=False)
         self._content, self._said_at_ns = content, content.said_at_ns
         return differs(old, content.beat)
+
+    def hear(self, node_ids: tuple[int, ...]) -> bool:
+        """Whom the receiver of this path hears; true if that is news, and peers should hear of it at once."""
+        if node_ids == self._hears:
+            return False
+        self._hears = node_ids
+        self._silent = replace(self._silent, hears=node_ids)
+        if self._content is not None:
+            self._content = replace(self._content, beat=replace(self._content.beat, hears=node_ids))
+        return True
 
     def now(self, now_ns: int) -> tuple[frames.Beat, int, int]:
         """A beat with the words of this instant, and what stands for its `up_for_ms` and `content_age_ms`."""
@@ -68,12 +82,10 @@ class Words:
 
 def differs(old: frames.Beat | None, new: frames.Beat) -> bool:
     """Whether peers should hear of it at once."""
-    return old is None or (old.role, old.term, old.electable, old.pgpool) != (
-        new.role,
-        new.term,
-        new.electable,
-        new.pgpool,
-    )
+    return old is None or _acted_on(old) != _acted_on(new)
+
+
+_acted_on = attrgetter("role", "term", "electable", "pgpool", "cannot_query")
 
 
 class Sender:
@@ -87,6 +99,9 @@ class Sender:
         self._destinations: dict[int, udp.Address] = {}
         self._peer_ids = frozenset(peer.node_id for peer in settings.peers)
         self._sessions: dict[int, frames.PeerSession] = {}
+        self._hearing_ends_ns = 0
+        self._echoes: dict[int, frames.Echo] = {}
+        self._counters = dict.fromkeys(self._peer_ids, 0)
         self._words = Words(boottime_ns())
         self._templates: dict[int, tuple[frames.PeerSession, frames.Beat, Template]] = {}
         self._last_round_ns = 0
@@ -112,7 +127,10 @@ class Sender:
                 self._take_content(received.frame)
 
     def _take_sessions(self, table: frames.Sessions) -> None:
-        changed = False
+        # Only what fits into a datagram: ids of configured nodes are short and few.
+        changed = self._words.hear(tuple(node_id for node_id in table.hears if node_id in self._peer_ids))
+        self._hearing_ends_ns = boottime_ns() + HEARING_VALID_NS
+        self._echoes = {echo.node_id: echo for echo in table.echoes}
         for session in table.peers:
             if session.node_id not in self._peer_ids:
                 continue
@@ -126,9 +144,7 @@ class Sender:
             self._hurry()
 
     def _take_content(self, content: frames.BeatContent) -> None:
-        # Only what fits into a datagram: ids of configured nodes are short and few.
-        hears = tuple(node_id for node_id in content.beat.hears if node_id in self._peer_ids)
-        if self._words.take(replace(content, beat=replace(content.beat, hears=hears))):
+        if self._words.take(content):
             self._hurry()
 
     def _hurry(self) -> None:
@@ -141,6 +157,8 @@ class Sender:
         self._last_round_ns = now_ns
         self._due_ns = now_ns + self._interval_ns
         self._keep_socket(now_ns)
+        if now_ns >= self._hearing_ends_ns:
+            self._words.hear(())
         if self._socket is not None:
             words = self._words.now(now_ns)
             for peer in self._settings.peers:
@@ -152,8 +170,12 @@ class Sender:
         session = self._sessions.get(peer.node_id)
         if session is None:
             return  # without a nonce of ours nobody could answer in a way that we believe
-        now_ns, (beat, up_for_ms, age_ms) = boottime_ns(), words
-        datagram = self._signer.sign(self._template(session, beat).fill(now_ns, up_for_ms, age_ms))
+        beat, up_for_ms, age_ms = words
+        template = self._template(session, beat)
+        self._counters[peer.node_id] += 1
+        counter, now_ns = self._counters[peer.node_id], boottime_ns()
+        echoed, held_ns = self._echo(peer.node_id, now_ns)
+        datagram = self._signer.sign(template.fill(now_ns, counter, echoed, held_ns, up_for_ms, age_ms))
         try:
             path_socket.socket.sendto(datagram, self._destination(peer))
             self.sent += 1
@@ -163,13 +185,20 @@ class Sender:
             reason = f"cannot send heartbeats to {target} on {self._settings.interface}: {why}"
             self._troubles.add(peer.node_id, "send", reason, now_ns)
 
+    def _echo(self, node_id: int, now_ns: int) -> tuple[int, int]:
+        """What this heartbeat answers, and how long that was held. Each echo goes out once: an old one says less."""
+        echo = self._echoes.pop(node_id, None)
+        return (0, 0) if echo is None else (echo.sequence, max(0, now_ns - echo.heard_at_ns))
+
     def _template(self, session: frames.PeerSession, beat: frames.Beat) -> Template:
         """Made again when the nonces or the words are other objects than last time."""
         known = self._templates.get(session.node_id)
         if known is not None and known[0] is session and known[1] is beat:
             return known[2]
         node_id, path = self._settings.node_id, self._settings.path
-        heartbeat = Heartbeat(node_id, session.node_id, path, self._boot, session.ours, session.theirs, 0, beat)
+        heartbeat = Heartbeat(
+            node_id, session.node_id, path, self._boot, session.ours, session.theirs, 0, 0, 0, 0, beat
+        )
         template = self._signer.template(heartbeat)
         self._templates[session.node_id] = session, beat, template
         return template

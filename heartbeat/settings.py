@@ -20,7 +20,7 @@ class HeartbeatSettings:
     """`path` is the position of the path in the node's list; paths of equal position talk to each other.
 
     `key` authenticates (32 bytes, derived from the shared secret); `address` is bound, IPv4 or IPv6. `deadtime_ms` is
-    lifecheck's; 0 stands for the shortest that is allowed, three intervals.
+    the shortest of lifecheck's (0: three intervals, the shortest that is allowed), `latest_ms` the longest.
     """
 
     node_id: int
@@ -34,3 +34,4 @@ class HeartbeatSettings:
     interval_ms: int
     run_dir: str
     deadtime_ms: int = 0
+    latest_ms: int = 0

@@ -118,11 +118,25 @@ class PeerSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """The newest heartbeat of a peer: its `sequence`, and when it arrived. The peer computes the round trip of it."""
+
+    node_id: int
+    sequence: int
+    heard_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sessions:
-    """The receiver's table of nonces, for the sender of the same path."""
+    """The receiver's table of nonces, for the sender of the same path.
+
+    `hears` are the peers that were heard on this path lately.
+    """
 
     path: int
     peers: tuple[PeerSession, ...]
+    hears: tuple[int, ...] = ()
+    echoes: tuple[Echo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +144,9 @@ class Beat:
     """What a node says of itself in every heartbeat.
 
     `up_for_ms` is how long its watchdog has been up, `electable` its own word that it could lead,
-    `hears` the ids of the nodes it believes alive, `content_age_ms` how old the watchdog's words are.
+    `hears` the ids of the nodes whose heartbeats reach it on this path (directly: not by what others say),
+    `content_age_ms` how old the watchdog's words are, `cannot_query` the ids of the nodes whose pgpool-II it cannot
+    query. The sender fills in `hears` and the ages.
     """
 
     role: Role
@@ -141,6 +157,7 @@ class Beat:
     up_for_ms: int
     hears: tuple[int, ...]
     content_age_ms: int
+    cannot_query: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +171,33 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class PathQuality:
+    """How well a peer is heard on one path; None where nothing is known yet.
+
+    `lost_permille` counts the last hundred heartbeats. `loss_ppm` is the share to expect lost from now on, and
+    `lateness_us` how late heartbeats come (root of the mean square). Jitter is that of RFC 3550, section 6.4.1.
+    """
+
+    node_id: int
+    lost_permille: int
+    loss_ppm: int
+    lateness_us: int
+    jitter_us: int | None
+    round_trip_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HeardTogether:
-    """Several of them, in the order of their arrival per node: one message instead of many."""
+    """Several of them, in the order of their arrival per node: one message instead of many.
+
+    `quiet_at_ns` is the receiver's word that at this instant it was awake and nothing was left to read on `path`:
+    silence up to then is the network's or the peer's. 0 says nothing of that.
+    """
 
     beats: tuple[Heard, ...]
+    path: int = 0
+    quiet_at_ns: int = 0
+    qualities: tuple[PathQuality, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +215,32 @@ class PathTrouble:
 
 @dataclass(frozen=True, slots=True)
 class PathEvidence:
-    """When a node was last heard on one path; 0 means never."""
+    """When a node was last heard on one path (0: never), and how well; None where nothing is known yet.
+
+    `lost_permille` counts the last hundred heartbeats. `silent_since_ns` is 0 unless that is longer ago than the
+    detector allows.
+    """
 
     interface: str
     last_heard_at_ns: int
+    lost_permille: int | None = None
+    round_trip_us: int | None = None
+    jitter_us: int | None = None
+    silent_since_ns: int = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether the path is taken for dead."""
+        return self.silent_since_ns > 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """Lifecheck's verdict on one peer, with its evidence and since when it holds."""
+    """Lifecheck's verdict on one peer, with its evidence and since when it holds.
+
+    `query` is the peer's pgpool-II as this node can query it: its own affair, no part of `health`. `confirmed_by` are
+    the nodes that did not hear a dead one either when it was given up.
+    """
 
     node_id: int
     health: Health
@@ -192,11 +249,29 @@ class NodeVerdict:
     paths: tuple[PathEvidence, ...]
     beat: Beat | None
     beat_at_ns: int
+    query: Health = Health.UNKNOWN
+    query_evidence: str = ""
+    confirmed_by: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one method says of this node itself."""
+
+    method: str
+    health: Health
+    since_ns: int
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Everything lifecheck knows; repeated at least every 1.4 seconds."""
+    """Everything lifecheck knows; repeated at least every 1.4 seconds.
+
+    `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it. `vip_cut`:
+    the interface of the virtual IP is down, so nobody could reach it here. `wavering`: it may be unfit before long, so
+    no leader should hand over to this node now.
+    """
 
     judged_at_ns: int
     pgpool: Health
@@ -204,6 +279,57 @@ class Verdicts:
     pgpool_evidence: str
     peers: tuple[NodeVerdict, ...]
     troubles: tuple[PathTrouble, ...]
+    checks: tuple[Check, ...] = ()
+    unfit: str = ""
+    vip_cut: bool = False
+    wavering: bool = False
+
+
+# --- watchdog main <-> lifecheck: what is outside of pgvigil ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideReport:
+    """What somebody outside has said of a node's pgpool-II, by `pgvigil inform`; it counts until `until_ns`."""
+
+    node_id: int
+    health: Health
+    reason: str
+    reporter: str
+    said_at_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideReports:
+    """The newest report on each node. Each side repeats what it has, so that either may be killed."""
+
+    reports: tuple[OutsideReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogMember:
+    """A node as pgpool-II's own watchdog sees it; `node_id` is ours, 0 if the configuration has no such node."""
+
+    pgpool_id: int
+    node_id: int
+    name: str
+    state: str
+    priority: int
+    told: Health
+
+
+@dataclass(frozen=True, slots=True)
+class PgpoolWatchdog:
+    """pgpool-II's own watchdog on this machine, read at `read_at_ns`; `trouble` is why that is long ago or never."""
+
+    read_at_ns: int
+    trouble: str
+    leader: str
+    quorum: str
+    escalated: bool
+    delegate_ip: str
+    members: tuple[WatchdogMember, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +398,7 @@ class Reply:
 Frame = (
     Ready | Alive | StopOrder | HandOverOrder | ReopenLogsOrder | ChildrenReport | ReloadDone
     | Sessions | Heard | HeardTogether | PathTrouble | Verdicts | TieBreakerSeen | AskTieBreaker | BeatContent
-    | Request | Reply
+    | Request | Reply | OutsideReports | PgpoolWatchdog
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -294,6 +420,8 @@ KINDS: dict[int, type[Frame]] = {
     15: HeardTogether,
     16: TieBreakerSeen,
     17: AskTieBreaker,
+    18: OutsideReports,
+    19: PgpoolWatchdog,
 }
 NUMBERS: dict[type[Frame], int] = {kind: number for number, kind in KINDS.items()}
 

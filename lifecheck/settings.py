@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class LifecheckPeer:
-    """A peer to judge. `label` is its host name as operators know it."""
+    """A peer to judge. `label` is its host name as operators know it, `pgpool_*` where its pgpool-II listens."""
 
     node_id: int
     label: str
+    pgpool_host: str = ""
+    pgpool_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySettings:
+    """The method query. `host` and `port` are the local pgpool-II's; empty on a witness without one."""
+
+    host: str
+    port: int
+    query: str
+    database: str
+    user: str
+    password_file: str | None
+    interval_ms: int
+    timeout_ms: int
+    life_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """The method upstream: `command` with %h, or None for an ICMP echo."""
+
+    servers: tuple[str, ...]
+    command: str | None
+    interval_ms: int
+    timeout_ms: int
+    life_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """`interfaces` count together, `vip_interface` (may be empty) alone."""
+
+    interfaces: tuple[str, ...]
+    vip_interface: str
+    debounce_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PgpoolAddress:
+    """A node as pgpool-II may call it in its own lists: `hosts` in lower case, the port for clients."""
+
+    node_id: int
+    label: str
+    hosts: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PgpoolWatchdogSettings:
+    """The command socket of pgpool-II's own watchdog; `authkey` is its wd_authkey, or empty.
+
+    Whoever owns `pid_file` may be behind the socket.
+    """
+
+    socket_path: str
+    pid_file: str
+    authkey: str = field(repr=False)
+    nodes: tuple[PgpoolAddress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +102,12 @@ def split_upstream(value: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class LifecheckSettings:
-    """`interfaces` names the paths in order; `pgpool_pid_file` is None on a witness without pgpool-II."""
+    """`interfaces` names the paths in order; `pgpool_pid_file` is None on a witness without pgpool-II.
+
+    `query` and `upstream` are None unless they are among the methods. `adaptive` chooses the detector;
+    `deadtime_min_ms` is its floor, `deadtime_ms` its ceiling. `pgpool_watchdog` is None unless pgpool-II's own watchdog
+    leads here.
+    """
 
     node_id: int
     peers: tuple[LifecheckPeer, ...]
@@ -52,8 +117,20 @@ class LifecheckSettings:
     deadtime_ms: int
     pgpool_pid_file: str | None
     run_dir: str
+    adaptive: bool = False
+    deadtime_min_ms: int = 0
+    query: QuerySettings | None = None
+    upstream: UpstreamSettings | None = None
+    links: LinkSettings = field(default_factory=lambda: LinkSettings((), "", 0))
+    external_timeout_s: int = 60
+    pgpool_watchdog: PgpoolWatchdogSettings | None = None
+
+    @property
+    def external_alone(self) -> bool:
+        """Whether nothing but reports from outside judges."""
+        return "external" in self.methods
 
     @property
     def checks_pgpool(self) -> bool:
         """Whether anything looks at the local pgpool-II; else it is taken to be alive, and shown as not checked."""
-        return self.pgpool_pid_file is not None and "process" in self.methods
+        return self.pgpool_pid_file is not None and bool({"process", "query", "external"} & set(self.methods))

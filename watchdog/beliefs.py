@@ -52,6 +52,16 @@ class Beliefs:
             return None
         return next((verdict for verdict in self.verdicts.peers if verdict.node_id == node_id), None)
 
+    def wavering(self, now_ns: int) -> bool:
+        """Whether this node may be unfit before long; no leader should hand over to it now."""
+        return self.verdicts is not None and now_ns < self.stale_at_ns() and self.verdicts.wavering
+
+    def cannot_query(self, now_ns: int) -> tuple[int, ...]:
+        """The nodes whose pgpool-II this node cannot query."""
+        if self.verdicts is None or now_ns >= self.stale_at_ns():
+            return ()
+        return tuple(verdict.node_id for verdict in self.verdicts.peers if verdict.query is Health.DEAD)
+
     def stale_at_ns(self) -> int:
         """When the verdicts stop to count."""
         return self.heard_at_ns + STALE_NS
@@ -64,12 +74,12 @@ class Beliefs:
         if now_ns >= self.stale_at_ns():
             silent_ms = (now_ns - self.heard_at_ns) // NS_PER_MS // 1000 * 1000
             return self._views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", now_ns)
-        return self._views(verdicts.pgpool, verdicts.pgpool_evidence, now_ns)
+        return self._views(verdicts.pgpool, verdicts.pgpool_evidence, now_ns, verdicts.unfit, verdicts.vip_cut)
 
-    def _views(self, pgpool: Health, evidence: str, now_ns: int) -> Views:
+    def _views(self, pgpool: Health, evidence: str, now_ns: int, unfit: str = "", vip_cut: bool = False) -> Views:
         seen = self.tie_breaker
         told = ("", 0, 0) if seen is None else (seen.address, seen.asked_at_ns, seen.since_ns)
-        return Views(pgpool, evidence, self._peers(now_ns), *told)
+        return Views(pgpool, evidence, self._peers(now_ns), unfit, vip_cut, *told)
 
     def _peers(self, now_ns: int) -> tuple[PeerView, ...]:
         return tuple(self._peer(node_id, now_ns) for node_id in self._node_ids)
@@ -80,7 +90,9 @@ class Beliefs:
             health = Health.UNKNOWN if verdict is None else verdict.health
             return PeerView(node_id, health, False, 1, self._started_at_ns.get(node_id, now_ns // NS_PER_S * NS_PER_S))
         beat = verdict.beat
-        return PeerView(node_id, verdict.health, beat.electable, beat.priority, self._start_of(verdict))
+        # One that only others hear is not dead, but nobody waits for it, or hands over to it, on words that are old.
+        electable = beat.electable and not all(path.silent for path in verdict.paths)
+        return PeerView(node_id, verdict.health, electable, beat.priority, self._start_of(verdict))
 
     def _start_of(self, verdict: NodeVerdict) -> int:
         """A peer's start on our clock; small changes are jitter of the network and keep the old value."""

@@ -31,7 +31,13 @@ BY_SIGNAL = 0
 class Control:
     """The server side of the control socket."""
 
-    def __init__(self, server: ControlServer, report: Report, dispatch: Callable[[events.Event], None]) -> None:
+    def __init__(
+        self,
+        server: ControlServer,
+        report: Report,
+        dispatch: Callable[[events.Event], None],
+        inform: Callable[[bytes, frames.Request], None],
+    ) -> None:
         self._server = server
         self._report = report
         self._dispatch = dispatch
@@ -46,6 +52,7 @@ class Control:
             "node-add": self._node_add,
             "node-remove": self._node_remove,
             "node-leave": self._node_leave,
+            "inform": inform,
         }
 
     @property

@@ -23,9 +23,10 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
-from pgvigil.watchdog.commands.runner import Result, Runner
+from pgvigil.watchdog.chronicle import Chronicle
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
@@ -33,6 +34,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
 from pgvigil.watchdog.status.report import Report
@@ -44,7 +46,7 @@ from pgvigil.watchdog.vip.release import remove_tables
 
 HOUSEKEEPING_NS = NS_PER_S
 COURIER_RETRY_NS = 20 * NS_PER_MS
-KEPT_EVENTS = 20
+KEPT_EVENTS = 50
 EXIT_OK, EXIT_FAILED = 0, 1
 
 logger = logging.getLogger("pgvigil")
@@ -114,7 +116,9 @@ class Main:
         self.runner = Runner(self.loop)
         self.vip = VipHolder(settings.vip, settings.cluster.fence, self.loop, self.runner, self._vip_changed)
         self.vip.prepare()
-        self.beliefs = Beliefs(tuple(node.id for node in settings.nodes if node.id != settings.node_id))
+        peers = {node.id: node.host for node in settings.nodes if node.id != settings.node_id}
+        self.beliefs = Beliefs(tuple(peers))
+        self._chronicle = Chronicle(peers)
         record, wait_until_ns = self._raise_boot()
         self.core = Watchdog(core_settings(settings), record, _chance.randrange, boottime_ns(), wait_until_ns)
         self.writer = Writer(self._store)
@@ -127,7 +131,9 @@ class Main:
         to_lifecheck = endpoints.lifecheck_endpoint(settings.process.run_dir)
         self._upstream = Upstream(lambda: Outbox(self._context, to_lifecheck, "watchdog main"))
         server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
-        self.control = Control(server, Report(self), self.dispatch)
+        run_dir = settings.process.run_dir
+        self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
+        self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -167,6 +173,7 @@ class Main:
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
         self._peers.close()
+        self.outside.close()
         self.control.close()
         self._inbox.close()
         for sender in self._senders:
@@ -216,11 +223,14 @@ class Main:
             if isinstance(frame, frames.TieBreakerSeen):
                 if self.beliefs.take_tie_breaker(frame, now_ns):
                     self.tell_views(now_ns)
+            elif isinstance(frame, frames.OutsideReports | frames.PgpoolWatchdog):
+                self.outside.take(frame, now_ns)
             elif not isinstance(frame, frames.Verdicts):
                 self._inbox.complaints.add(f"a frame of kind {type(frame).__name__}, expected Verdicts")
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
             else:
+                self.events += [(now_ns, text) for text in self._chronicle.take(frame)]
                 self.tell_views(now_ns)
 
     def tell_views(self, now_ns: int) -> None:
@@ -228,6 +238,8 @@ class Main:
         views = self.beliefs.views(now_ns)
         if views != self.core.views:
             self.dispatch(views)
+        else:
+            self._say_news(now_ns)
 
     def _vip_changed(self) -> None:
         status = self.vip.status()
@@ -329,9 +341,10 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
-        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
+        electable = electable and not self.beliefs.wavering(now_ns)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
-        return frames.Beat(role, core.record.term, electable, health, priority, 0, hears, 0)
+        cannot_query = self.beliefs.cannot_query(now_ns)
+        return frames.Beat(role, core.record.term, electable, health, priority, 0, (), 0, cannot_query)
 
     def _role_changed(self) -> bool:
         said = self._said
@@ -341,7 +354,8 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns))
+        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns))
+        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), told)
         if basis == self._basis:
             return
         self._basis = basis
@@ -368,6 +382,7 @@ class Main:
             self._due_ns = now_ns + HOUSEKEEPING_NS
             self.tell_views(now_ns)
             self._upstream.tell(self.core.question(), again=True)
+            self.outside.tick(now_ns)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

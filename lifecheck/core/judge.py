@@ -8,11 +8,12 @@ is one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgvigil.ipc.frames import Health, HeardTogether, NodeVerdict
 from pgvigil.lifecheck.core.detector import HeartbeatMethod
+from pgvigil.lifecheck.core.path import PathChange, Patience
 from pgvigil.lifecheck.core.verdict import Method, combine, combine_health
 
 
@@ -23,16 +24,25 @@ class Late:
     lateness_ns: int
 
 
-Event = HeardTogether | Late
-"""Fresh heartbeats, or our own lateness."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A method was told something from outside, about whomever."""
+
+
+Event = HeardTogether | Late | Told
+"""What a receiver passes on, our own lateness, or a word from outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`changed`: nodes whose health is another one now; `news`: whether watchdog main should hear at once."""
+    """`changed`: nodes whose health is another one now; `news`: whether watchdog main should hear at once.
+
+    `paths` are those that have changed while their node stayed what it was.
+    """
 
     changed: tuple[NodeVerdict, ...]
     news: bool
+    paths: tuple[PathChange, ...] = ()
 
 
 class Judge:
@@ -40,18 +50,23 @@ class Judge:
 
     def __init__(
         self,
-        node_ids: tuple[int, ...],
+        labels: Mapping[int, str],
         interfaces: tuple[str, ...],
         methods: Sequence[str],
-        deadtime_ns: int,
+        patience: Patience,
+        interval_ns: int,
         started_at_ns: int,
     ) -> None:
-        self._node_ids = node_ids
-        self._heartbeats = HeartbeatMethod(node_ids, interfaces, deadtime_ns, started_at_ns)
+        self._node_ids = tuple(labels)
+        self._heartbeats = HeartbeatMethod(labels, interfaces, patience, interval_ns, started_at_ns)
         self._methods: list[Method] = [self._heartbeats] if "heartbeat" in methods else []
-        self._health = dict.fromkeys(node_ids, (Health.UNKNOWN, started_at_ns))
+        self._health = dict.fromkeys(self._node_ids, (Health.UNKNOWN, started_at_ns))
         self._words: dict[int, tuple[object, ...]] = {}
         self._wake_ns = self._next_wake()
+
+    def add(self, method: Method) -> None:
+        """Let one more method judge."""
+        self._methods.append(method)
 
     def step(self, now_ns: int, event: Event | None = None) -> Outcome:
         """Take an event, or just the passing of time."""
@@ -60,22 +75,45 @@ class Judge:
             for method in self._methods:
                 method.late(event.lateness_ns)
         elif isinstance(event, HeardTogether):
-            for one in event.beats:
-                if self._heartbeats.heard(one.node_id, one.path, one.received_at_ns, one.beat, now_ns):
-                    news = self._says_something_new(one.node_id) or news
+            news = self._take(event, now_ns)
         touched = self._touched(now_ns, event)
+        before = {node_id: self._health[node_id][0] for node_id in touched}
         changed = tuple(verdict for node_id in touched if (verdict := self._reconsider(node_id, now_ns)))
+        paths = self._path_changes(before, now_ns) if self._methods else ()
         self._wake_ns = self._next_wake()
-        return Outcome(changed, news or bool(changed))
+        return Outcome(changed, news or bool(changed or paths), paths)
+
+    def _take(self, event: HeardTogether, now_ns: int) -> bool:
+        news = False
+        for quality in event.qualities:
+            self._heartbeats.measured(event.path, quality)
+        if event.quiet_at_ns:
+            self._heartbeats.quiet(event.path, event.quiet_at_ns, now_ns)
+        for one in event.beats:
+            if self._heartbeats.heard(one.node_id, one.path, one.received_at_ns, one.beat, now_ns):
+                news = self._says_something_new(one.node_id) or news
+        return news
+
+    def _path_changes(self, before: Mapping[int, Health], now_ns: int) -> tuple[PathChange, ...]:
+        """Paths of nodes that neither died nor came back: their verdict says it all."""
+        found: list[PathChange] = []
+        for node_id, health in before.items():
+            changes = self._heartbeats.path_changes(node_id, now_ns)
+            if Health.DEAD not in (health, self._health[node_id][0]):
+                found += changes
+        return tuple(found)
 
     def _touched(self, now_ns: int, event: Event | None) -> tuple[int, ...]:
-        """Whose verdict can have changed: before `wake` time changes none, and a heartbeat only its sender's."""
-        if isinstance(event, Late) or (self._wake_ns is not None and now_ns >= self._wake_ns):
+        """Whose verdict can have changed: before `wake` time changes none.
+
+        A heartbeat changes its sender's, and that of peers that are silent: its sender may hear them.
+        """
+        if isinstance(event, Late | Told) or (self._wake_ns is not None and now_ns >= self._wake_ns):
             return self._node_ids
         if event is None:
             return ()
         senders = {one.node_id for one in event.beats}
-        return tuple(node_id for node_id in self._node_ids if node_id in senders)
+        return tuple(node_id for node_id in self._node_ids if node_id in senders or self._heartbeats.waits(node_id))
 
     def wake(self) -> int | None:
         """The next instant at which a verdict can change without an event."""
@@ -107,14 +145,15 @@ class Judge:
     def _verdict(self, node_id: int, now_ns: int) -> NodeVerdict:
         health, since_ns = self._health[node_id]
         beat, beat_at_ns = self._heartbeats.beat(node_id)
-        evidence = self._evidence(node_id, now_ns)
-        return NodeVerdict(node_id, health, since_ns, evidence, self._heartbeats.paths(node_id), beat, beat_at_ns)
+        evidence, paths = self._evidence(node_id, now_ns), self._heartbeats.paths(node_id)
+        confirmed_by = self._heartbeats.confirmed_by(node_id) if health is Health.DEAD else ()
+        return NodeVerdict(node_id, health, since_ns, evidence, paths, beat, beat_at_ns, confirmed_by=confirmed_by)
 
     def _says_something_new(self, node_id: int) -> bool:
         beat, _ = self._heartbeats.beat(node_id)
         if beat is None:
             return False
-        words = (beat.role, beat.term, beat.electable, beat.pgpool)
+        words = (beat.role, beat.term, beat.electable, beat.pgpool, beat.cannot_query)
         known = self._words.get(node_id)
         self._words[node_id] = words
         return words != known

@@ -50,4 +50,4 @@ def combine(opinions: Sequence[Opinion]) -> Opinion:
     if not opinions:
         return Opinion(Health.UNKNOWN, "no method judges other nodes")
     health = combine_health([opinion.health for opinion in opinions])
-    return Opinion(health, "; ".join(opinion.evidence for opinion in opinions if opinion.health is health))
+    return Opinion(health, ", ".join(opinion.evidence for opinion in opinions if opinion.health is health))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import psutil
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health
+from pgvigil.lifecheck.probes.reading import Reading, Watcher
 
 CHECK_INTERVAL_NS = 500 * NS_PER_MS
 PID_FILE_MAX_BYTES = 64
@@ -26,22 +25,6 @@ STOPPED_STATES = (b"T", b"t")
 DEAD_STATES = (b"Z", b"X")
 
 FileStamp = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is believed of pgpool-II, since when, and why."""
-
-    health: Health
-    since_ns: int
-    evidence: str
-
-
-class Watcher(Protocol):
-    """The part of `ipc.loop.Loop` that the probe needs."""
-
-    def watch(self, source: object, on_readable: Callable[[], None]) -> None: ...
-    def unwatch(self, source: object) -> None: ...
 
 
 class PinnedProcess:
@@ -86,7 +69,9 @@ class PinnedProcess:
 
 
 class PgpoolProbe:
-    """A participant of the loop; `on_change` is called when the verdict is another one."""
+    """The method process; `on_change` is called when the verdict is another one."""
+
+    method = "process"
 
     def __init__(
         self, pid_file: str, deadtime_ns: int, watcher: Watcher, on_change: Callable[[Reading], None], now_ns: int

@@ -19,12 +19,10 @@ from typing import Protocol
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.lifecheck.core.series import Seen, Series
-from pgvigil.lifecheck.probes.pgpool import Watcher
+from pgvigil.lifecheck.probes.echo import Echo, family_of
+from pgvigil.lifecheck.probes.reading import Watcher
 from pgvigil.lifecheck.settings import TieBreakerSettings
 
-ECHO_REQUEST, ECHO_REPLY = 8, 0
-ECHO6_REQUEST, ECHO6_REPLY = 128, 129
-TOKEN_BYTES = 16
 AT_ONCE_CLOSED = struct.pack("ii", 1, 0)  # SO_LINGER: no TIME_WAIT for each question
 
 
@@ -59,7 +57,7 @@ class TieBreakerProbe:
         self._interval_ns = settings.interval_ms * NS_PER_MS
         self._series = Series(settings.gap_ms * NS_PER_MS)
         self._clock = clock or boottime_ns
-        make: MakeWay = way or (Connection if settings.port else Echo)
+        make: MakeWay = way or (Connection if settings.port else ping)
         self._way = make(settings, watcher, self._ended)
 
     def wake(self) -> int | None:
@@ -146,69 +144,9 @@ class Connection:
         self._epoll.close()
 
 
-class Echo:
-    """An ICMP echo: a datagram socket where the kernel lets us (ping_group_range), else a raw one."""
-
-    def __init__(self, settings: TieBreakerSettings, watcher: Watcher, on_end: Callable[[str], None]) -> None:
-        self._address = numeric(settings.address)
-        self._family = family_of(settings.address)
-        self._on_end = on_end
-        self._watcher = watcher
-        self._socket: socket.socket | None = None
-        self._token = b""
-        self._sequence = 0
-
-    def ask(self) -> None:
-        """Send one request with a token that nobody can guess."""
-        self._sequence = (self._sequence + 1) % 65536
-        self._token = os.urandom(TOKEN_BYTES)
-        try:
-            self._open().send(echo_request(self._family, os.getpid() & 0xFFFF, self._sequence, self._token))
-        except OSError as error:
-            self.close()
-            raise CommandError(f"cannot ping: {error.strerror}") from None
-
-    def _open(self) -> socket.socket:
-        if self._socket is not None:
-            return self._socket
-        protocol = socket.IPPROTO_ICMPV6 if self._family == socket.AF_INET6 else socket.IPPROTO_ICMP
-        try:
-            made = socket.socket(self._family, socket.SOCK_DGRAM, protocol)
-        except PermissionError:
-            made = socket.socket(self._family, socket.SOCK_RAW, protocol)
-        made.setblocking(False)
-        self._socket = made
-        made.connect((self._address, 0))
-        self._watcher.watch(made.fileno(), self._readable)
-        return made
-
-    def _readable(self) -> None:
-        while self._socket is not None:
-            try:
-                data = self._socket.recv(512)
-            except BlockingIOError:
-                return
-            except OSError as error:  # the network says why not (icmp(7))
-                self._answered(f"no answer: {error.strerror}")
-                return
-            if self._token and is_reply(self._family, data, self._token):
-                self._answered("")
-
-    def _answered(self, trouble: str) -> None:
-        self._token = b""
-        self._on_end(trouble)
-
-    def forget(self) -> None:
-        """A late answer counts no more."""
-        self._token = b""
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        self.forget()
-        if self._socket is not None:
-            self._watcher.unwatch(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+def ping(settings: TieBreakerSettings, watcher: Watcher, on_end: Callable[[str], None]) -> Echo:
+    """An ICMP echo; `ValueError` for a name."""
+    return Echo(numeric(settings.address), watcher, on_end)
 
 
 def numeric(address: str) -> str:
@@ -218,31 +156,3 @@ def numeric(address: str) -> str:
     except OSError:
         raise ValueError(f"{address[:100]!r} is no IP address") from None
     return address
-
-
-def family_of(address: str) -> socket.AddressFamily:
-    """Of an IP address."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def echo_request(family: socket.AddressFamily, identifier: int, sequence: int, token: bytes) -> bytes:
-    """RFC 792 and RFC 4443 section 4.1; the kernel fills in the checksum of ICMPv6, and that of datagram sockets."""
-    kind = ECHO6_REQUEST if family == socket.AF_INET6 else ECHO_REQUEST
-    head = struct.pack("!BBHHH", kind, 0, 0, identifier, sequence)
-    return struct.pack("!BBHHH", kind, 0, checksum(head + token), identifier, sequence) + token
-
-
-def is_reply(family: socket.AddressFamily, data: bytes, token: bytes) -> bool:
-    """Whether this is the echo of our token; a raw IPv4 socket gives the IP header, too (raw(7))."""
-    if family == socket.AF_INET and data[:1] and data[0] >> 4 == 4 and len(data) > 28:
-        data = data[(data[0] & 15) * 4 :]
-    kind = ECHO6_REPLY if family == socket.AF_INET6 else ECHO_REPLY
-    return data[:1] == bytes([kind]) and data[8:] == token
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

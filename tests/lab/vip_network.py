@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.loop import Loop
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.settings import Fence, VipAddress, VipSettings
 from pgvigil.watchdog.vip.holder import VipHolder
 

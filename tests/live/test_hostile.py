@@ -230,12 +230,12 @@ def test_garbage_to_the_heartbeat_port(cluster: Cluster) -> None:
     key = keys.heartbeat_key(keys.master_key(keys.read_secret(str(leader.key_file)), "live"), "live")
     standby = cluster.standbys()[0]
     calm = Beat(Role.LEADER, HUGE, True, Health.ALIVE, HUGE, 1, (1, 2, 3), 0)
-    ours = Heartbeat(standby.node_id, leader.node_id, 0, 1, 1, 1, HUGE, calm)
+    ours = Heartbeat(standby.node_id, leader.node_id, 0, 1, 1, 1, HUGE, HUGE, HUGE, HUGE, calm)
     signed = [
         ours,
-        Heartbeat(99, leader.node_id, 0, 1, 1, 1, 1, calm),
-        Heartbeat(standby.node_id, 99, 0, 1, 1, 1, 1, calm),
-        Heartbeat(leader.node_id, leader.node_id, 0, 1, 1, 1, 1, calm),
+        Heartbeat(99, leader.node_id, 0, 1, 1, 1, 1, 1, 0, 0, calm),
+        Heartbeat(standby.node_id, 99, 0, 1, 1, 1, 1, 1, 0, 0, calm),
+        Heartbeat(leader.node_id, leader.node_id, 0, 1, 1, 1, 1, 1, 0, 0, calm),
     ]
     datagrams = [
         *(Signer(key).encode(one) for one in signed),

@@ -62,6 +62,8 @@ class Host:
     started_ns: int = 0
     stopped: bool = False
     pgpool: Health = Health.ALIVE
+    unfit: str = ""
+    vip_cut: bool = False
     can_hold: bool = True
     upstream: bool = True
     series: Series = field(default_factory=lambda: Series(TIE_GAP_NS))
@@ -340,7 +342,8 @@ class Cluster:
         peers = tuple(self._peer(host, other) for other in self.hosts.values() if other is not host)
         address, seen = host.core.question()[0], host.series.seen
         told = (address, seen.asked_at_ns, seen.since_ns) if address else ("", 0, 0)
-        views = ev.Views(host.pgpool, "query failed" if host.pgpool is Health.DEAD else "", peers, *told)
+        evidence = "query failed" if host.pgpool is Health.DEAD else ""
+        views = ev.Views(host.pgpool, evidence, peers, host.unfit, host.vip_cut, *told)
         if views != host.views:
             host.views = views
             self.step(host, views)
@@ -352,7 +355,7 @@ class Cluster:
             health = Health.DEAD  # never heard, and long enough looked for
         elif heard_ns is not None:
             health = Health.ALIVE if self.now_ns - heard_ns <= DEAD_AFTER_NS else Health.DEAD
-        fit = other.pgpool is Health.ALIVE and other.can_hold and not other.node.witness
+        fit = other.pgpool is Health.ALIVE and not other.unfit and other.can_hold and not other.node.witness
         started_ns = host.local(other.started_ns)
         return ev.PeerView(other.node.node_id, health, fit, other.node.priority, started_ns)
 

@@ -136,6 +136,8 @@ class Storm:
 
     def _pgpool(self, host: Host) -> None:
         host.pgpool = self.random.choice((Health.ALIVE, Health.DEAD, Health.UNKNOWN))
+        host.vip_cut = self.random.random() < 0.2
+        host.unfit = "interface eth0 is down" if host.vip_cut else self.random.choice(("", "", "isolated"))
 
     def _stick(self, host: Host) -> None:
         host.vip_stuck = self.random.random() < 0.3
@@ -162,6 +164,7 @@ class Storm:
         cluster.weather = Weather((200, 2_000), (1_000, 5_000))
         for host in cluster.hosts.values():
             host.pgpool, host.can_hold, host.vip_stuck = Health.ALIVE, True, False
+            host.unfit, host.vip_cut = "", False
             if host.stopped:
                 cluster.resume(host.node.node_id)
             if host.core is None:

@@ -191,10 +191,20 @@ class Teller:
         """`pgpool n1 dead`: lifecheck says so."""
         self.host(words[0]).pgpool = Health(words[1])
 
-    def upstream(self, words: list[str]) -> None:
-        """`upstream n1 off`: the tie-breaker does not answer this host."""
+    def tiebreaker(self, words: list[str]) -> None:
+        """`tiebreaker n1 off`: the tie-breaker does not answer this host."""
         for host in self.some(words[:-1]):
             host.upstream = words[-1] == "on"
+
+    def upstream(self, words: list[str]) -> None:
+        """`upstream n1 silent`: lifecheck says that this node is isolated."""
+        silent = words[1] == "silent"
+        self.host(words[0]).unfit = "10.0.0.254 has not answered for 3.1 s" if silent else ""
+
+    def link(self, words: list[str]) -> None:
+        """`link n1 down`: the interface of the virtual IP; the nodes hear each other by another one."""
+        host, down = self.host(words[0]), words[1] == "down"
+        host.unfit, host.vip_cut = "interface eth0 is down for 100 ms (no carrier)" if down else "", down
 
     def vip(self, words: list[str]) -> None:
         """`vip n1 stuck`: the address cannot be taken off."""
@@ -257,6 +267,8 @@ _COMMANDS: dict[str, Callable[[Teller, list[str]], None]] = {
     "heal": lambda teller, words: teller.cluster.cuts.clear(),
     "double": lambda teller, words: setattr(teller.cluster.weather, "double_permille", 1000),
     "pgpool": Teller.pgpool,
+    "tiebreaker": Teller.tiebreaker,
+    "link": Teller.link,
     "vip": Teller.vip,
     "upstream": Teller.upstream,
     "wipe": Teller.wipe,

@@ -15,9 +15,12 @@ from tests.simulation.process import Process
 from tests.simulation.wiring import Inlet
 from tests.simulation.world import World
 
+from pgvigil.heartbeat.hearing import Hearing
 from pgvigil.heartbeat.sender import EXTRA_ROUND_NS, Words
 from pgvigil.ipc import frames
+from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.lifecheck.core.judge import Judge, Late
+from pgvigil.lifecheck.core.path import Fixed
 from pgvigil.lifecheck.core.series import Seen
 from pgvigil.lifecheck.probes.tie_breaker import MakeWay, TieBreakerProbe
 from pgvigil.lifecheck.process import EAGER_FOR_NS, REPEAT_NS, Reporter
@@ -58,7 +61,9 @@ class Helper:
         self.process = Process(world, clock, slow_ns)
         now_ns = clock.read()
         self._started_at_ns = now_ns
-        self._judge = Judge(peers, ("path",), ("heartbeat",), deadtime_ns, now_ns)
+        labels = {node_id: f"node {node_id}" for node_id in peers}
+        self._judge = Judge(labels, ("path",), ("heartbeat",), Fixed(deadtime_ns), interval_ns, now_ns)
+        self._hearing = Hearing(peers, interval_ns // NS_PER_MS, deadtime_ns // NS_PER_MS, 0, now_ns)
         self._reporter = Reporter(now_ns)
         self._repeat_ns = repeat_ns
         self._interval_ns = interval_ns
@@ -138,7 +143,19 @@ class Helper:
         heard = []
         while (one := self.beats.take()) is not None:
             heard.append(frames.Heard(one[0], 0, now_ns, one[1]))
+            self._hear(self._hearing.heard(one[0], now_ns))
         if self._judge.step(now_ns, frames.HeardTogether(tuple(heard))).news:
+            self._news(now_ns)
+
+    def _hear(self, changed: bool) -> None:
+        if changed and self._words.hear(self._hearing.hears):
+            self._hurry()
+
+    def _look_for_silence(self, now_ns: int) -> None:
+        """As the receiver: what has arrived was read before."""
+        silent = self._hearing.look(now_ns)
+        self._hear(True)
+        if silent and self._judge.step(now_ns, frames.HeardTogether((), 0, now_ns)).news:
             self._news(now_ns)
 
     def _notice_lateness(self, now_ns: int) -> None:
@@ -151,7 +168,7 @@ class Helper:
 
     def wake(self) -> int | None:
         judge_ns = self._judge.wake()
-        due_ns = min(self._reporter.due_ns, self._round_due_ns)
+        due_ns = min(self._reporter.due_ns, self._round_due_ns, self._hearing.due_ns)
         return due_ns if judge_ns is None else min(due_ns, judge_ns)
 
     def tick(self, now_ns: int) -> None:
@@ -160,6 +177,8 @@ class Helper:
             self._last_round_ns = now_ns
             self._round_due_ns = now_ns + self._interval_ns
             self.around.beat(self._beat(now_ns))
+        if self._hearing.soon(now_ns):
+            self._look_for_silence(now_ns)
         judge_ns = self._judge.wake()
         if judge_ns is not None and now_ns >= judge_ns and self._judge.step(now_ns).news:
             self._news(now_ns)

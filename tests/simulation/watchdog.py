@@ -19,7 +19,7 @@ from tests.simulation.world import World
 from pgvigil.heartbeat.sender import differs
 from pgvigil.ipc import frames
 from pgvigil.ipc.clock import NS_PER_MS
-from pgvigil.ipc.frames import Health, Role
+from pgvigil.ipc.frames import Role
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.core import events
@@ -219,9 +219,8 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
-        hears = tuple(peer.node_id for peer in core.views.peers if peer.health is Health.ALIVE)
         priority = core.standing().priority
-        return frames.Beat(self.role(), core.record.term, electable, core.views.pgpool, priority, 0, hears, 0)
+        return frames.Beat(self.role(), core.record.term, electable, core.views.pgpool, priority, 0, (), 0)
 
     def _may_stand(self, now_ns: int) -> bool:
         return now_ns >= max(self.core.restart_wait_until_ns, self.core.no_stand_until_ns)

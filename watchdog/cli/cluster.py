@@ -63,19 +63,20 @@ def as_json(reading: render.Reading) -> str:
 def switchover(options: argparse.Namespace) -> int:
     """Hand leadership over and tell how it goes."""
     arguments = () if options.node is None else (options.node,)
-    return _order(options, "switchover", arguments, SWITCHOVER_TIMEOUT_MS)
+    return order(options, "switchover", arguments, SWITCHOVER_TIMEOUT_MS)
 
 
 def bootstrap(options: argparse.Namespace) -> int:
     """Found the cluster with the voters that are here."""
-    return _order(options, "bootstrap", (), BOOTSTRAP_TIMEOUT_MS)
+    return order(options, "bootstrap", (), BOOTSTRAP_TIMEOUT_MS)
 
 
-def _order(options: argparse.Namespace, verb: str, arguments: tuple[str, ...], timeout_ms: int) -> int:
+def order(options: argparse.Namespace, verb: str, arguments: tuple[str, ...], timeout_ms: int) -> int:
+    """Pass an order on to watchdog main; `arguments` begin with the name of a node, if there are any."""
     from pgvigil.ipc.channel import ControlClient
     from pgvigil.ipc.endpoints import control_endpoint
 
-    if any(len(argument) > 253 for argument in arguments):
+    if len("".join(arguments[:1])) > 253:
         raise ConfigError("the name of the node is too long; expected a host or an id")
     run_dir = node.run_dir_of(options)
     if node.supervisor_pid(run_dir) is None:

@@ -61,6 +61,13 @@ def node_number(text: str) -> int:
     return int(text)
 
 
+def report_seconds(text: str) -> int:
+    """How long a report counts: 1 s to a day."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= 86_400:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' s, expected a whole number of 1 to 86400")
+    return int(text)
+
+
 GLOBAL = (
     Argument(("-c", "--config"), f"the configuration (default: {DEFAULT_CONFIG}, or {CONFIG_VARIABLE})",
              metavar="FILE", files=True),
@@ -70,6 +77,7 @@ GLOBAL = (
 _SERVICE = "pgvigil.watchdog.cli.service"
 _CLUSTER = "pgvigil.watchdog.cli.cluster"
 _FILES = "pgvigil.watchdog.cli.files"
+_INFORM = "pgvigil.watchdog.cli.inform"
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -133,6 +141,24 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("node",), "host or id; for add and remove", metavar="NODE", optional=True),
             Argument(("--json",), "print one JSON object at the end", flag=True),
             Argument(("--stop",), "leave: then stop this node", flag=True),
+        ),
+    ),
+    Command(
+        "inform", "report that a node's pgpool-II is alive or dead",
+        "Tells lifecheck of this node, for a while; the newest report on a node counts. A report of dead makes it "
+        "dead, one of alive is a reason more to believe it alive. With methods = ['external'] reports alone count, so "
+        "repeat them: a node of which nobody reports is unknown, and does not lead.",
+        (
+            ("pgvigil inform pg02 dead --reason 'ping fails'", "by host or id"),
+            ("pgvigil inform pg02 alive --for 30", "counts for 30 s; repeat it sooner"),
+        ),
+        _INFORM, "inform",
+        (
+            Argument(("node",), "host or id of the node", metavar="NODE"),
+            Argument(("health",), "what it is", ("alive", "dead")),
+            Argument(("--reason",), "why, for status and log", metavar="TEXT", default=""),
+            Argument(("--for",), "how long it counts (default: external_timeout_s)", metavar="SECONDS",
+                     kind=report_seconds),
         ),
     ),
     Command(

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 OLD_MS = 2000
 SHOWN_EVENTS = 5
+SHOWN_TROUBLES = 5
 DASH = "-"
 UNKNOWN = "unknown"
 
@@ -43,7 +44,10 @@ def page(reading: Reading, colour: bool = False) -> str:
     if reading.status is None:
         return "\n".join(_silent(reading, colour))
     status = reading.status
-    blocks = [_head(status, colour), _facts(status, colour), _nodes(status, colour), _processes(status, colour)]
+    facts, nodes = _facts(status, colour), _nodes(status, colour)
+    outside = [_reports(status, colour), _pgpool_watchdog(status, colour)]
+    details = [_paths(status, colour), _checks(status, colour), *outside, _processes(status, colour)]
+    blocks = [_head(status, colour), facts, nodes, *details]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
 
@@ -130,15 +134,18 @@ def _voters(status: dict[str, Any], colour: bool) -> list[str]:
 
 def _facts(status: dict[str, Any], colour: bool) -> list[str]:
     lease, vip = _table(status, "lease"), _table(status, "vip")
+    troubles = [f"trouble     {_word(item, 'reason')}" for item in _rows(status, "troubles")[:SHOWN_TROUBLES]]
+    lines = [paint(trouble, YELLOW, colour) for trouble in troubles]
     leader = status.get("leader_id")
     left = lease.get("left_ms")
-    lines = [
+    lines += [
         f"leader      {paint(UNKNOWN, YELLOW, colour) if leader is None else _label(status, leader)}",
         f"lease       {'not held here' if left is None else f'{left} ms left'}, length {_word(lease, 'length_ms')} ms",
     ]
     addresses = _rows(vip, "addresses")
     if not addresses:
-        return [*lines, "virtual IP  none configured"]
+        pgpool = status.get("pgpool_watchdog") is not None
+        return [*lines, f"virtual IP  {'left to the watchdog of pgpool-II' if pgpool else 'none configured'}"]
     for item in addresses:
         present = "up" if item.get("present") else "not here"
         lines.append(f"virtual IP  {_word(item, 'address')} {_state(present, colour)} on {_word(vip, 'interface')}")
@@ -168,16 +175,102 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
                 _word(item, "pgpool") if trusted else UNKNOWN,
                 UNKNOWN if electable is None else ("yes" if electable else "no"),
                 _word(item, "priority"),
-                _evidence(item),
+                _word(item, "evidence") if item.get("evidence") else DASH,
             )
         )
     return table(rows, colour)
 
 
-def _evidence(item: dict[str, Any]) -> str:
-    paths = [f"{_word(path, 'interface')} {duration(path.get('last_heard_ms'))}" for path in _rows(item, "paths")]
-    heard = f" [heard: {', '.join(paths)} ago]" if paths else ""
-    return (_word(item, "evidence") if item.get("evidence") else DASH) + heard
+def _paths(status: dict[str, Any], colour: bool) -> list[str]:
+    """How every peer is heard. Lifecheck reports now and then: what it has heard may be newer, and is not older."""
+    rows = [("PATH", "TO", "HEARD", "LOST", "ROUND TRIP", "JITTER")]
+    for item in _rows(status, "nodes"):
+        for path in _rows(item, "paths"):
+            lost = path.get("lost_permille")
+            rows.append(
+                (
+                    _word(path, "interface"),
+                    _word(item, "label"),
+                    _heard(path),
+                    f"{lost / 10:.1f} %" if isinstance(lost, int) else DASH,
+                    _microseconds(path.get("round_trip_us")),
+                    _microseconds(path.get("jitter_us")),
+                )
+            )
+    return table(rows, colour) if len(rows) > 1 else []
+
+
+def _heard(path: dict[str, Any]) -> str:
+    if path.get("silent_ms") is not None:
+        return f"silent for {duration(path['silent_ms'])}"
+    last_ms = path.get("last_heard_ms")
+    return "not yet" if last_ms is None else f"in the last {duration(last_ms)}"
+
+
+def _microseconds(value_us: object) -> str:
+    return f"{value_us / 1000:.2f} ms" if isinstance(value_us, int) and not isinstance(value_us, bool) else DASH
+
+
+def _checks(status: dict[str, Any], colour: bool) -> list[str]:
+    """What each method says of this node; a single one stands in the table of nodes already."""
+    own = next((item for item in _rows(status, "nodes") if item.get("self")), {})
+    checks = _rows(own, "checks")
+    if len(checks) < 2:
+        return []
+    rows = [("CHECK", "RESULT", "FOR", "EVIDENCE")]
+    rows += [
+        (_word(item, "method"), _word(item, "health"), duration(item.get("since_ms")), _word(item, "evidence"))
+        for item in checks
+    ]
+    return table(rows, colour)
+
+
+def _reports(status: dict[str, Any], colour: bool) -> list[str]:
+    """Who said what by `pgvigil inform`."""
+    reports = _rows(status, "external")
+    if not reports:
+        return []
+    rows = [("REPORTED NODE", "AS", "BY", "AGO", "COUNTS FOR", "REASON")]
+    rows += [
+        (
+            _label(status, item.get("id")),
+            _word(item, "health"),
+            _word(item, "reporter"),
+            duration(item.get("age_ms")),
+            duration(item.get("left_ms")),
+            _word(item, "reason") if item.get("reason") else DASH,
+        )
+        for item in reports
+    ]
+    return table(rows, colour)
+
+
+def _pgpool_watchdog(status: dict[str, Any], colour: bool) -> list[str]:
+    """pgpool-II's own watchdog, where that leads."""
+    if status.get("pgpool_watchdog") is None:
+        return []
+    seen = _table(status, "pgpool_watchdog")
+    vip = f"virtual IP {_word(seen, 'delegate_ip')}" if seen.get("delegate_ip") else "no virtual IP"
+    escalated = seen.get("escalated")
+    up = UNKNOWN if escalated is None else "escalated here" if escalated is True else "not escalated here"
+    lines = [
+        f"watchdog of pgpool-II: leader {_word(seen, 'leader')}, quorum {_word(seen, 'quorum')}, {vip} ({up}), "
+        f"read {duration(seen.get('age_ms'))} ago"
+    ]
+    if seen.get("trouble"):
+        lines.append(paint(f"trouble     {_word(seen, 'trouble')}", RED, colour))
+    rows = [("PGPOOL-II NODE", "OF", "STATE", "PRIORITY", "TOLD")]
+    rows += [
+        (
+            f"{_word(item, 'pgpool_node_id')} {_word(item, 'name')}",
+            _label(status, item["id"]) if item.get("id") else UNKNOWN,
+            _word(item, "state"),
+            _word(item, "priority"),
+            _word(item, "told") if item.get("told") else DASH,
+        )
+        for item in _rows(seen, "nodes")
+    ]
+    return lines + (table(rows, colour) if len(rows) > 1 else [])
 
 
 def is_current(item: dict[str, Any]) -> bool:

@@ -63,6 +63,14 @@ def check_private(path: str) -> int:
     return descriptor
 
 
+def read_text(path: str) -> str:
+    """The text of a private file, which may not be empty; `ConfigError` says "what; expected" without the path."""
+    text = _read_private(path)
+    if not text:
+        raise ConfigError("is empty; expected one line")
+    return text
+
+
 def _read_private(path: str) -> str:
     descriptor = check_private(path)
     with os.fdopen(descriptor, "rb") as file:

@@ -11,11 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgvigil.heartbeat.settings import HeartbeatSettings, PeerAddress
-from pgvigil.lifecheck.settings import LifecheckPeer, LifecheckSettings
-from pgvigil.watchdog.config import keys, local_rules, rules
+from pgvigil.lifecheck.settings import (
+    LifecheckPeer,
+    LifecheckSettings,
+    LinkSettings,
+    PgpoolAddress,
+    PgpoolWatchdogSettings,
+    QuerySettings,
+    UpstreamSettings,
+)
+from pgvigil.watchdog.config import host_rules, keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.local import LocalNetwork, local_network
+from pgvigil.watchdog.config.pgpool_rules import pgpool_socket
 from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
@@ -100,6 +109,7 @@ def _this_machine(
         return "", {}
     local_rules.own_paths_are_here(problems, own, network)
     local_rules.tie_breaker_is_elsewhere(problems, draft, own, network)
+    host_rules.host_can_be_watched(problems, draft, network)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -119,6 +129,12 @@ def _driver_commands(vip: Section, interface: str) -> dict[str, str]:
         "arping_cmd": f"/usr/bin/sudo /usr/sbin/arping -U $_IP_$ -w 1 -I {interface}",
     }
     return {name: vip.get(name) or default for name, default in defaults.items()}
+
+
+def _pgpool_address(node: NodeSettings) -> PgpoolAddress:
+    """Every name by which pgpool.conf may call the host of a node's pgpool-II (hostname0, ...)."""
+    names = (node.pgpool_host, node.host, *(path.address for path in node.paths))
+    return PgpoolAddress(node.id, node.host, tuple(dict.fromkeys(name.lower() for name in names)), node.pgpool_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +220,8 @@ class _Assembly:
         self, cluster: ClusterSettings, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
     ) -> tuple[HeartbeatSettings, ...]:
         key = keys.heartbeat_key(cluster.key, cluster.name)
+        table = self.draft["heartbeat"]
+        latest_ms = table.get("deadtime_ms")
         return tuple(
             HeartbeatSettings(
                 node_id=own.id,
@@ -218,7 +236,8 @@ class _Assembly:
                 key=key,
                 interval_ms=self.draft["heartbeat"].get("interval_ms"),
                 run_dir=process.run_dir,
-                deadtime_ms=self.draft["heartbeat"].get("deadtime_ms"),
+                deadtime_ms=self._deadtime_min_ms() if table.get("detector") == "adaptive" else latest_ms,
+                latest_ms=latest_ms,
             )
             for number, path in enumerate(own.paths)
         )
@@ -226,17 +245,76 @@ class _Assembly:
     def _lifecheck(
         self, process: ProcessSettings, own: NodeSettings, peers: tuple[NodeSettings, ...]
     ) -> LifecheckSettings:
-        heartbeat = self.draft["heartbeat"]
+        heartbeat, table = self.draft["heartbeat"], self.draft["lifecheck"]
         without_pgpool = own.witness and "pgpool_host" not in self.own.section.given
         return LifecheckSettings(
             node_id=own.id,
-            peers=tuple(LifecheckPeer(peer.id, peer.host) for peer in peers),
+            peers=tuple(self._lifecheck_peer(peer) for peer in peers),
             interfaces=tuple(path.interface for path in own.paths),
-            methods=self.draft["lifecheck"].get("methods"),
+            methods=table.get("methods"),
             interval_ms=heartbeat.get("interval_ms"),
             deadtime_ms=heartbeat.get("deadtime_ms"),
             pgpool_pid_file=None if without_pgpool else self.draft["pgpool"].get("pid_file"),
             run_dir=process.run_dir,
+            adaptive=heartbeat.get("detector") == "adaptive",
+            deadtime_min_ms=self._deadtime_min_ms(),
+            query=None if "query" not in table.get("methods") else self._query(own, without_pgpool),
+            upstream=None if "upstream" not in table.get("methods") else self._upstream(),
+            links=LinkSettings(table.get("interfaces"), self._vip_link(), table.get("link_debounce_ms")),
+            external_timeout_s=table.get("external_timeout_s"),
+            pgpool_watchdog=None if without_pgpool else self._pgpool_watchdog((own, *peers)),
+        )
+
+    def _deadtime_min_ms(self) -> int:
+        heartbeat = self.draft["heartbeat"]
+        least_ms: int = heartbeat.get("deadtime_min_ms") or 3 * heartbeat.get("interval_ms")
+        return least_ms
+
+    def _lifecheck_peer(self, peer: NodeSettings) -> LifecheckPeer:
+        """A witness has a pgpool-II only if the file says where."""
+        draft = next(node for node in self.draft.nodes if node.section.get("id") == peer.id)
+        without_pgpool = peer.witness and "pgpool_host" not in draft.section.given
+        return LifecheckPeer(peer.id, peer.host, "" if without_pgpool else peer.pgpool_host, peer.pgpool_port)
+
+    def _pgpool_watchdog(self, nodes: tuple[NodeSettings, ...]) -> PgpoolWatchdogSettings | None:
+        table = self.draft["pgpool"]
+        if table.get("watchdog") != "external":
+            return None
+        authkey_file = table.get("watchdog_authkey_file")
+        return PgpoolWatchdogSettings(
+            socket_path=pgpool_socket(table),
+            pid_file=table.get("pid_file"),
+            authkey="" if authkey_file is None else keys.read_text(authkey_file),
+            nodes=tuple(_pgpool_address(node) for node in nodes),
+        )
+
+    def _query(self, own: NodeSettings, without_pgpool: bool) -> QuerySettings:
+        table = self.draft["lifecheck"]
+        return QuerySettings(
+            host="" if without_pgpool else own.pgpool_host,
+            port=own.pgpool_port,
+            query=table.get("query"),
+            database=table.get("query_database"),
+            user=table.get("query_user"),
+            password_file=table.get("query_password_file"),
+            interval_ms=table.get("query_interval_ms"),
+            timeout_ms=table.get("query_timeout_ms"),
+            life_points=table.get("query_life_points"),
+        )
+
+    def _vip_link(self) -> str:
+        """Commands may carry the virtual IP by other means than an interface of this machine."""
+        by_commands = self.draft["vip"].get("driver") == "command"
+        return "" if by_commands and self.interface not in self.network.interfaces else self.interface
+
+    def _upstream(self) -> UpstreamSettings:
+        table = self.draft["lifecheck"]
+        return UpstreamSettings(
+            servers=table.get("upstream_servers"),
+            command=table.get("upstream_command"),
+            interval_ms=table.get("upstream_interval_ms"),
+            timeout_ms=table.get("upstream_timeout_ms"),
+            life_points=table.get("upstream_life_points"),
         )
 
     def _vip(self) -> VipSettings:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.lifecheck.settings import split_upstream
-from pgvigil.watchdog.config import keys
+from pgvigil.watchdog.config import host_rules, keys
 from pgvigil.watchdog.config.kinds import ip_literal
+from pgvigil.watchdog.config.pgpool_rules import pgpool_watchdog_leads_alone
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section
 from pgvigil.watchdog.config.source import Location
@@ -343,18 +344,60 @@ def folders_differ(problems: Problems, draft: Draft) -> None:
         problems.mistake(process.at("state_dir"), wrong, "expected a folder of its own on a disk")
 
 
+def query_password_is_private(problems: Problems, draft: Draft) -> None:
+    """Likewise; a method that is not used needs no password."""
+    lifecheck = draft["lifecheck"]
+    if "query" in (lifecheck.get("methods") or ()) and lifecheck.whole("query_password_file"):
+        location, path = lifecheck.at("query_password_file"), lifecheck.get("query_password_file")
+        _private(problems, location, path, lambda name: os.close(keys.check_private(name)))
+
+
 def heartbeat_is_a_method(problems: Problems, draft: Draft) -> None:
-    """Without heartbeats nobody knows of the others."""
+    """Without heartbeats nobody knows of the others, unless somebody outside is to tell."""
     lifecheck = draft["lifecheck"]
     methods = lifecheck.get("methods")
     if methods is None:
         return
-    if "heartbeat" not in methods:
-        problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
     if len(set(methods)) != len(methods):
         problems.mistake(lifecheck.at("methods"), "names a method twice", "expected each once")
-    if "process" not in methods:
+    others = [f'"{method}"' for method in methods if method in ("heartbeat", "process", "query")]
+    if "external" in methods and others:
+        problems.mistake(
+            lifecheck.at("methods"),
+            f'"external" judges alone, so {" and ".join(others)} would judge nobody',
+            'expected ["external"], or the others without it: reports count beside them, too',
+        )
+    elif not {"heartbeat", "external"} & set(methods):
+        problems.mistake(lifecheck.at("methods"), '"heartbeat" is missing and always needed', 'add "heartbeat"')
+    if not {"process", "query", "external"} & set(methods):
         problems.warn(lifecheck.at("methods"), "nobody notices when the local pgpool-II dies", 'add "process"')
+    elif "query" in methods and "process" not in methods:
+        wrong = "with a wrong password nobody knows whether any pgpool-II is alive, and no node can be elected"
+        problems.warn(lifecheck.at("methods"), wrong, 'add "process"')
+
+
+def methods_have_what_they_need(problems: Problems, draft: Draft) -> None:
+    """A method without its settings would judge nobody, and nobody would notice."""
+    lifecheck = draft["lifecheck"]
+    methods = lifecheck.get("methods") or ()
+    if "query" in methods and not lifecheck.get("query_user"):
+        wrong = 'has "query", but query_user is not set'
+        problems.mistake(lifecheck.at("methods"), wrong, "expected query_user = the name of a PostgreSQL user")
+    if "upstream" in methods and lifecheck.whole("upstream_servers") and not lifecheck.get("upstream_servers"):
+        wrong = 'has "upstream", but upstream_servers is empty'
+        problems.mistake(lifecheck.at("methods"), wrong, 'expected upstream_servers such as ["10.0.0.1"]')
+
+
+def detector_has_room(problems: Problems, draft: Draft) -> None:
+    """The floor of the adaptive detector lies between what one lost datagram costs and its ceiling."""
+    heartbeat = draft["heartbeat"]
+    floor_ms = heartbeat.get("deadtime_min_ms")
+    if floor_ms is None or not heartbeat.whole("interval_ms", "deadtime_ms"):
+        return
+    least_ms, most_ms = 3 * heartbeat.get("interval_ms"), heartbeat.get("deadtime_ms")
+    if not least_ms <= floor_ms <= most_ms:
+        wrong = f"is not between three intervals ({least_ms} ms) and deadtime_ms ({most_ms} ms)"
+        problems.mistake(heartbeat.at("deadtime_min_ms"), wrong, f"expected {least_ms} to {most_ms}")
 
 
 RULES: tuple[Rule, ...] = (
@@ -375,7 +418,12 @@ RULES: tuple[Rule, ...] = (
     command_driver_has_commands,
     secret_is_private,
     pcp_password_is_private,
+    query_password_is_private,
+    pgpool_watchdog_leads_alone,
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,
+    methods_have_what_they_need,
+    detector_has_room,
+    host_rules.upstream_is_asked,
 )

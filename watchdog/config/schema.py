@@ -16,6 +16,7 @@ from pgvigil.watchdog.config.kinds import Kind
 MAX_NODES = 127
 MAX_PATHS = 8
 MAX_VIPS = 16
+MAX_UPSTREAM = 16
 
 
 class Absent:
@@ -100,6 +101,18 @@ PATH = (
 HEARTBEAT = (
     Key("interval_ms", kinds.integer(20, 10_000, "ms"), 200, "How often a heartbeat is sent on every path."),
     Key("deadtime_ms", kinds.integer(100, 120_000, "ms"), 1000, "Silence on all paths that makes a node dead."),
+    Key(
+        "detector",
+        kinds.choice("fixed", "adaptive"),
+        "fixed",
+        "fixed: silence of deadtime_ms is death. adaptive: sooner on a path that has been regular.",
+    ),
+    Key(
+        "deadtime_min_ms",
+        kinds.integer(100, 120_000, "ms"),
+        DERIVED,
+        "The adaptive detector never calls a shorter silence death; default: three intervals.",
+    ),
 )
 
 VIP = (
@@ -113,14 +126,67 @@ VIP = (
     Key("command_timeout_s", kinds.integer(1, 60, "s"), 5, "Time limit of each of these commands."),
 )
 
-LATER_METHODS = ("query", "upstream", "external")
-METHODS = kinds.many(kinds.choice("heartbeat", "process", later=LATER_METHODS), 5)
+METHODS = kinds.many(kinds.choice("heartbeat", "process", "query", "upstream", "external"), 5)
+QUESTION_MS = kinds.integer(100, 600_000, "ms")
+LIFE_POINTS = kinds.integer(1, 100)
 
 LIFECHECK = (
     Key("methods", METHODS, ("heartbeat", "process"), "How nodes are judged; heartbeat is always needed."),
-    *(_later(f"query{part}") for part in ("", "_database", "_user", "_password_file", "_interval_ms", "_life_points")),
-    *(_later(f"upstream{part}") for part in ("", "_servers", "_command")),
-    _later("interfaces"),
+    Key("query", kinds.text("expected an SQL query"), "SELECT 1", "Sent through pgpool-II (`wd_lifecheck_query`)."),
+    Key(
+        "query_database",
+        kinds.text("expected the name of a database"),
+        "template1",
+        "Database of the query (`wd_lifecheck_dbname`).",
+    ),
+    Key(
+        "query_user",
+        kinds.text("expected the name of a PostgreSQL user"),
+        DERIVED,
+        "User of the query (`wd_lifecheck_user`); needed by the method query.",
+    ),
+    Key(
+        "query_password_file",
+        kinds.absolute_path("expected the absolute path of a file of mode 0600"),
+        DERIVED,
+        "File with that user's password; default: libpq's .pgpass.",
+    ),
+    Key("query_interval_ms", QUESTION_MS, 1000, "How often each pgpool-II is queried (`wd_interval`)."),
+    Key("query_timeout_ms", QUESTION_MS, 1000, "How long an answer may take."),
+    Key("query_life_points", LIFE_POINTS, 3, "So many queries in a row have to fail (`wd_life_point`)."),
+    Key(
+        "upstream_servers",
+        kinds.many(kinds.host(), MAX_UPSTREAM),
+        (),
+        "Hosts that are always there; a node that hears none is isolated (`trusted_servers`).",
+    ),
+    Key(
+        "upstream_command",
+        COMMAND,
+        DERIVED,
+        "Asks one of them, as %h, and succeeds if it answers (`trusted_server_command`); default: ICMP echo.",
+    ),
+    Key("upstream_interval_ms", QUESTION_MS, 1000, "How often they are asked."),
+    Key("upstream_timeout_ms", QUESTION_MS, 1000, "How long an answer may take."),
+    Key("upstream_life_points", LIFE_POINTS, 3, "So many rounds in a row have to stay without any answer."),
+    Key(
+        "interfaces",
+        kinds.many(kinds.interface(), MAX_PATHS),
+        (),
+        "Monitored interfaces: with all of them down a node does not lead; that of the virtual IP always counts.",
+    ),
+    Key(
+        "link_debounce_ms",
+        kinds.integer(0, 60_000, "ms"),
+        100,
+        "A link has to be down, or up again, for so long before it counts.",
+    ),
+    Key(
+        "external_timeout_s",
+        kinds.integer(1, 86_400, "s"),
+        60,
+        "How long a report of `pgvigil inform` counts.",
+    ),
 )
 
 PGPOOL = (
@@ -136,6 +202,25 @@ PGPOOL = (
         kinds.absolute_path("expected the absolute path of a file of mode 0600"),
         DERIVED,
         "File with that user's password; checked, not used yet.",
+    ),
+    Key(
+        "watchdog",
+        kinds.choice("none", "external"),
+        "none",
+        "external: pgpool-II's own watchdog leads and carries its virtual IP; pgvigil is its external lifecheck.",
+    ),
+    Key(
+        "watchdog_socket_dir",
+        kinds.absolute_path("expected the absolute path of wd_ipc_socket_dir in pgpool.conf"),
+        "/var/run/postgresql",
+        "wd_ipc_socket_dir of pgpool.conf.",
+    ),
+    Key("watchdog_port", PORT, 9000, "wd_port of pgpool.conf; names the socket."),
+    Key(
+        "watchdog_authkey_file",
+        kinds.absolute_path("expected the absolute path of a file of mode 0600"),
+        DERIVED,
+        "File with wd_authkey of pgpool.conf; default: no key.",
     ),
 )
 

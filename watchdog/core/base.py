@@ -193,6 +193,7 @@ class Base(ABC):
         self.back_since_ns: dict[int, int] = {}
         self.better_since_ns: int | None = None
         self.keeps_majority_until_ns = 0
+        self.vip_let_go_ns: int | None = None
         self.started_tokens: set[int] = set()
         self.ended_commands: dict[int, bool] = {}
         # founding
@@ -340,6 +341,8 @@ class Base(ABC):
             return "the cluster is paused"
         if self.views.pgpool is not Health.ALIVE:
             return f"its pgpool-II is {self.views.pgpool.value}: {self.views.evidence}"
+        if self.views.unfit:
+            return self.views.unfit
         if not self.fence.can_hold:
             return f"it cannot hold the VIP safely: {self.fence.reason}"
         return None

@@ -69,6 +69,7 @@ class Leading(Standing):
         self.round = None
         self.committed_stamp = None
         self.better_since_ns = None
+        self.vip_let_go_ns = None
         if self.leader_id == self.me:
             self.leader_id = 0
         if self.change_request is not None:
@@ -90,6 +91,7 @@ class Leading(Standing):
         if self.state is State.LEADER:
             self._stay_elected()
             self._tend_document()
+            self._let_go_while_cut()
             self._stay_electable()
 
     def _send_renewal(self, lease: Lease, renewal: Renewal) -> None:
@@ -143,7 +145,8 @@ class Leading(Standing):
                 self.note("leads with half of the voters while the tie-breaker answers: changes nothing", Level.WARNING)
             elif before and not lease.by_half:
                 self.note("leads with a majority of the voters again")
-            self.emit(HoldVip(lease.until_ns))
+            if self.vip_let_go_ns is None:
+                self.emit(HoldVip(lease.until_ns))
         self._commit()
 
     def settle_by_half(self) -> None:
@@ -459,17 +462,44 @@ class Leading(Standing):
     def _stay_electable(self) -> None:
         """A leader that may not lead any more hands over, if anybody else can; preemption is asked for likewise."""
         reason = None
-        if self.views.pgpool is Health.DEAD or not self.fence.can_hold:
+        if self.views.pgpool is Health.DEAD or self.views.unfit or not self.fence.can_hold:
             reason = self.unfit_reason()
         fit = self._successors() if reason is not None or self.settings.preempt else []
         if reason is not None and fit:
             self.warned.discard("unfit")
-            self.begin_hand_over(HandOver(reason, fit[0].node_id, 0, None, self.me, stop=False))
+            successor = next((peer.node_id for peer in fit if self._reaches(peer.node_id)), 0)
+            if successor:
+                self.begin_hand_over(HandOver(reason, successor, 0, None, self.me, stop=False))
         elif reason is not None:
             self.note_once("unfit", f"leads although {reason}: no other node is alive, electable and up to date")
         else:
             self.warned.discard("unfit")
             self._preempt(fit)
+
+    def _let_go_while_cut(self) -> None:
+        """Let go of the VIP while its interface is down, and lead on: who could reach it there?
+
+        The other nodes may be out of reach, too. A release that does not arrive would cost the VIP a whole lease even
+        if the link is back at once, so a hand-over waits for an answer to a renewal from now on (`_reaches`). Without a
+        successor it leads on for the document and the commands, and takes the VIP again when the link is back.
+        """
+        lease = self.lease
+        if self.state is not State.LEADER or lease is None:
+            return
+        if self.views.vip_cut and self.vip_let_go_ns is None:
+            self.vip_let_go_ns = lease.next_renewal_ns = self.now_ns
+            self.note(f"lets go of the virtual IP: {self.views.unfit}", Level.WARNING)
+            self.emit(CloseGate())
+            self.emit(DropVip())
+        elif not self.views.vip_cut and self.vip_let_go_ns is not None:
+            self.vip_let_go_ns = None
+            if lease.until_ns is not None and self.lease_held():
+                self.note("takes the virtual IP again: its interface is up")
+                self.emit(HoldVip(lease.until_ns))
+
+    def _reaches(self, node_id: int) -> bool:
+        """Whether a node has answered since the VIP's interface went down; true while it is up."""
+        return self.vip_let_go_ns is None or self.acked_ns.get(node_id, 0) > self.vip_let_go_ns
 
     def _preempt(self, fit: list[PeerView]) -> None:
         """With `preempt`, a node of higher priority that has been fit for two leases takes over."""

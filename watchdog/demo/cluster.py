@@ -45,13 +45,15 @@ class Cluster:
         self.lab = lab
         self.environments: dict[str, dict[str, str]] = {}
         """By node name: what `start` adds to the environment of that node."""
+        self.changes: dict[str, dict[str, Any]] = {}
+        """What every node's file says besides, or instead, by section."""
 
     def configure(self) -> None:
         """Make the key with `pgvigil keygen` and every node's file."""
         if not key_path(self.lab).exists():
             run((*PGVIGIL, "keygen", str(key_path(self.lab)))).checked()
         for node in self.lab.nodes:
-            write_config(self.lab, node)
+            write_config(self.lab, node, self.changes)
 
     def command(self, node: Host, *words: str) -> tuple[str, ...]:
         """A pgvigil command for one node, to be run in its namespace."""

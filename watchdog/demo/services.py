@@ -22,8 +22,10 @@ from pgvigil.watchdog.demo.run import Finished, kill_at_once, run, title, wait_u
 POSTGRES_PORT = 5432
 PGPOOL_PORT = 9999
 PCP_PORT = 9898
+DATABASE_TARGET = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
 START_LIMIT_S = 20.0
 _VERSIONS = Path("/usr/lib/postgresql")
+_AS_POSTGRES = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
 _OWN_IPC = ("unshare", "--ipc", "--", "setpriv", "--pdeathsig", "KILL")
 
 
@@ -52,26 +54,43 @@ class Postgres:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._data = lab.database.folder / "data"
+        self.access: tuple[str, ...] = ()
+        """Lines of pg_hba.conf that come before the one that trusts everybody."""
+        self.statements: tuple[str, ...] = ()
+        """SQL for the new database."""
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Make a cluster, start it, wait until it answers."""
         folder = self._lab.database.folder
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
-        as_postgres = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
         initdb = (postgres_binary("initdb"), "-D", str(self._data), "-A", "trust", "-N", "-E", "UTF8")
-        run(("setpriv", *as_postgres, *initdb, "--no-instructions"), limit_s=60, cwd=folder).checked()
+        run(("setpriv", *_AS_POSTGRES, *initdb, "--no-instructions"), limit_s=60, cwd=folder).checked()
         with open(self._data / "pg_hba.conf", "a", encoding="ascii") as file:
-            file.write("host all all 10.77.0.0/24 trust\n")
+            file.write("\n".join((*self.access, "host all all 10.77.0.0/24 trust\n")))
+        self.start_again()
+        for sql in self.statements:
+            query(self._lab, self._lab.client, DATABASE_TARGET, sql).checked()
+
+    def start_again(self) -> None:
+        """Start it on the files that it has."""
+        folder = self._lab.database.folder
         server = (postgres_binary("postgres"), "-D", str(self._data), *_settings(folder))
-        self._lab.start(self._lab.database, (*_OWN_IPC, *as_postgres, *server), "postgres.log")
-        address = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
+        argv = (*_OWN_IPC, *_AS_POSTGRES, *server)
+        self._process = self._lab.start(self._lab.database, argv, "postgres.log")
         wait_until(
-            lambda: query(self._lab, self._lab.client, address).code == 0,
+            lambda: query(self._lab, self._lab.client, DATABASE_TARGET).code == 0,
             START_LIMIT_S,
             f"PostgreSQL to answer, see {folder}/postgres.log",
             0.1,
         )
+
+    def kill9(self) -> None:
+        """End all of it at once; it lives alone in its namespace."""
+        kill_at_once(self._lab.pids(self._lab.database))
+        if self._process is not None:
+            self._process.wait(5)  # a zombie would pass for a server that still runs
 
 
 def _settings(folder: Path) -> tuple[str, ...]:
@@ -104,20 +123,30 @@ class Pgpool:
         self.node = node
         self.folder = node.folder / "pgpool"
         self.pid_file = self.folder / "pgpool.pid"
+        self.options: dict[str, object] = {}
+        """What its pgpool.conf says besides, or instead."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> None:
         """Start it, with fresh files, and wait until it answers."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        (self.folder / "pgpool.conf").write_text(_pgpool_conf(self.folder, self.pid_file), encoding="ascii")
-        (self.folder / "pcp.conf").write_text("", encoding="ascii")
-        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        self.write_files()
         files = [(f"-{letter}", str(self.folder / name)) for letter, name in _FILES.items()]
         argv = ("pgpool", "-n", "-D", *(part for pair in files for part in pair))
         self._process = self._lab.start(self.node, (*_OWN_IPC, "--", *argv), "pgpool.log")
         if wait:
             self.wait_ready()
+
+    def write_files(self) -> None:
+        """Its configuration, into an empty folder."""
+        (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
+        (self.folder / "pcp.conf").write_text("", encoding="ascii")
+        (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+
+    def _configuration(self) -> str:
+        values = {**_pgpool_conf(self.folder, self.pid_file), **self.options}
+        return "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
 
     def wait_ready(self) -> None:
         address = f"host={self.node.address} port={PGPOOL_PORT}"
@@ -147,8 +176,8 @@ def _is_pgpool(text: str) -> bool:
 _FILES = {"f": "pgpool.conf", "F": "pcp.conf", "a": "pool_hba.conf"}
 
 
-def _pgpool_conf(folder: Path, pid_file: Path) -> str:
-    values: dict[str, object] = {
+def _pgpool_conf(folder: Path, pid_file: Path) -> dict[str, object]:
+    return {
         "backend_clustering_mode": "streaming_replication",
         "listen_addresses": "*",
         "port": PGPOOL_PORT,
@@ -172,7 +201,6 @@ def _pgpool_conf(folder: Path, pid_file: Path) -> str:
         "use_watchdog": "off",
         "log_client_messages": "off",
     }
-    return "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
 
 
 def _quoted(value: object) -> str:

@@ -76,6 +76,7 @@ class Stage:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.cluster = Cluster(lab)
+        self.postgres = Postgres(lab)
         self.pools = {node: Pgpool(lab, node) for node in lab.nodes}
         self._tapes = {
             "light": lab.client.folder / "light.records",
@@ -88,7 +89,7 @@ class Stage:
 
     def set_up(self) -> None:
         """PostgreSQL, a pgpool-II per node, and the cluster's configuration; pgvigil is not started."""
-        Postgres(self.lab).start()
+        self.postgres.start()
         for node in self.lab.nodes:
             self._start_host_services(node)
         for pool in self.pools.values():

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pgvigil
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, NodeVerdict
+from pgvigil.lifecheck.core import sentence
 from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
+from pgvigil.watchdog.status import outside
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -73,7 +75,10 @@ class Report:
             "voters": self._voters(now_ns),
             "half": self._half(now_ns),
             "vip": self._vip(now_ns),
+            "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
+            "external": outside.reports(main.outside, now_ns),
+            "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
                 {
                     "name": process.name,
@@ -206,8 +211,38 @@ class Report:
             "age_ms": 0,
             "pgpool": self._pgpool_word(views.pgpool, main.settings.lifecheck.checks_pgpool),
             "electable": core.named and views.pgpool is Health.ALIVE and core.unfit_reason() is None,
+            "unfit": views.unfit or None,
+            "checks": self._checks(now_ns),
             "paths": [],
         }
+
+    def _checks(self, now_ns: int) -> list[dict[str, object]]:
+        """What the methods of lifecheck say of this node; nothing when lifecheck has fallen silent."""
+        beliefs = self._main.beliefs
+        if beliefs.verdicts is None or now_ns >= beliefs.stale_at_ns():
+            return []
+        return [
+            {
+                "method": check.method,
+                "health": check.health.value,
+                "since_ms": max(0, (now_ns - check.since_ns) // NS_PER_MS),
+                "evidence": check.evidence,
+            }
+            for check in beliefs.verdicts.checks
+        ]
+
+    def _troubles(self, now_ns: int) -> list[dict[str, object]]:
+        """What the small processes complain about, themselves included."""
+        beliefs = self._main.beliefs
+        if beliefs.verdicts is None or now_ns >= beliefs.stale_at_ns():
+            return []
+        return [
+            {"path": trouble.path, "node": trouble.node_id, "count": trouble.rejected, "reason": trouble.reason}
+            for trouble in beliefs.verdicts.troubles
+        ]
+
+    def _labels(self) -> dict[int, str]:
+        return {node.id: node.host for node in self._main.settings.nodes}
 
     @staticmethod
     def _pgpool_word(health: Health, checked: bool) -> str:
@@ -225,18 +260,27 @@ class Report:
             "age_ms": None,
             "pgpool": Health.UNKNOWN.value,
             "electable": None,
+            "query": None,
+            "query_evidence": None,
+            "cannot_query": [],
             "paths": [],
         }
         if verdict is None:
             return unknown
         known: dict[str, object] = {
             "health": verdict.health.value,
-            "evidence": verdict.evidence,
+            "evidence": sentence.evidence(verdict, self._labels()),
             "since_ms": (now_ns - verdict.since_ns) // NS_PER_MS,
+            "query": verdict.query.value if verdict.query_evidence else None,
+            "query_evidence": verdict.query_evidence or None,
             "paths": [
                 {
                     "interface": path.interface,
                     "last_heard_ms": (now_ns - path.last_heard_at_ns) // NS_PER_MS if path.last_heard_at_ns else None,
+                    "lost_permille": path.lost_permille,
+                    "round_trip_us": path.round_trip_us,
+                    "jitter_us": path.jitter_us,
+                    "silent_ms": (now_ns - path.silent_since_ns) // NS_PER_MS if path.silent else None,
                 }
                 for path in verdict.paths
             ],
@@ -248,6 +292,9 @@ class Report:
         if verdict.health is not Health.ALIVE:
             return {**unknown, **known}
         known.update(role=beat.role.value, term=beat.term, electable=beat.electable)
+        known.update(cannot_query=list(beat.cannot_query))
         # The methods are the same on all nodes; whether a witness has a pgpool-II is its own affair.
-        known.update(pgpool=self._pgpool_word(beat.pgpool, "process" in self._main.settings.lifecheck.methods))
+        methods = self._main.settings.lifecheck.methods
+        checked = bool({"process", "query", "external"} & set(methods))
+        known.update(pgpool=self._pgpool_word(beat.pgpool, checked))
         return {**unknown, **known}

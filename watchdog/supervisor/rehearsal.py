@@ -8,17 +8,20 @@ are closed again: no network, no ZeroMQ, no log.
 from __future__ import annotations
 
 from pgvigil.heartbeat.bundle import Bundle
+from pgvigil.heartbeat.hearing import Hearing
 from pgvigil.heartbeat.packet import MAC_BYTES, Heartbeat, Signer
+from pgvigil.heartbeat.quality import Quality
 from pgvigil.heartbeat.receiver import draw_nonce
 from pgvigil.heartbeat.sender import Words
 from pgvigil.heartbeat.session import FreshnessTable
 from pgvigil.heartbeat.trouble import Troubles
 from pgvigil.ipc import frames
-from pgvigil.ipc.clock import boottime_ns
+from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.frames import Beat, Health, Role
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife, make_pair
 from pgvigil.lifecheck.core import judge
+from pgvigil.lifecheck.core.path import Fixed
 
 ROUNDS = 60  # CPython 3.11 and newer look at code for the last time after fewer calls
 INTERVAL_MS = 200
@@ -51,12 +54,16 @@ class _Play:
 
     def __init__(self, content: frames.BeatContent, now_ns: int) -> None:
         self._content = content
+        self._counter = 0
         self._words = Words(now_ns)
         self._signer = Signer(bytes(32))
         self._freshness = FreshnessTable((PEER,), draw_nonce)
         self._troubles = Troubles(0, OURS, self.complain)
         self._bundle = Bundle(INTERVAL_MS)
-        self._judge = judge.Judge((PEER,), ("eth0",), ("heartbeat",), DEADTIME_NS, now_ns)
+        self._quality = Quality(INTERVAL_MS * NS_PER_MS)
+        self._hearing = Hearing((PEER,), INTERVAL_MS, 0, 0, now_ns)
+        interval_ns = INTERVAL_MS * NS_PER_MS
+        self._judge = judge.Judge({PEER: "peer"}, ("eth0",), ("heartbeat",), Fixed(DEADTIME_NS), interval_ns, now_ns)
 
     def complain(self, reason: str) -> None:
         """Nothing in a rehearsal is worth a line."""
@@ -69,9 +76,10 @@ class _Play:
         """One heartbeat from its sender to a verdict, and what is said in between."""
         self._words.take(self._content)
         beat, up_for_ms, age_ms = self._words.now(now_ns)
-        sent = Heartbeat(PEER, OURS, 0, 1, 1, self._freshness.announced()[0].ours, now_ns, beat)
+        sent = Heartbeat(PEER, OURS, 0, 1, 1, self._freshness.announced()[0].ours, now_ns, 1, 0, 0, beat)
         template = self._signer.template(sent)
-        datagram = self._signer.sign(template.fill(now_ns, up_for_ms, age_ms))
+        self._counter += 1
+        datagram = self._signer.sign(template.fill(now_ns, self._counter, 0, 0, up_for_ms, age_ms))
         self._signer.check(datagram)
         template.read(datagram, MAC_BYTES)
         taken = self._signer.read(datagram)
@@ -80,8 +88,12 @@ class _Play:
         self._troubles.due(now_ns)
         self._bundle.add(frames.Heard(PEER, 0, now_ns, taken.beat))
         self._bundle.repeat(PEER, now_ns, up_for_ms, age_ms)
-        self._say(frames.HeardTogether(self._bundle.take()), now_ns)
-        self._judge.step(now_ns, frames.HeardTogether((frames.Heard(PEER, 0, now_ns, taken.beat),)))
+        self._quality.take(now_ns, now_ns, self._counter)
+        self._hearing.heard(PEER, now_ns)
+        self._hearing.look(now_ns)
+        together = frames.HeardTogether(self._bundle.take(), 0, now_ns, (self._quality.summary(PEER),))
+        self._say(together, now_ns)
+        self._judge.step(now_ns, together)
         self._judge.wake()
         self._say(frames.Verdicts(now_ns, Health.ALIVE, now_ns, "", self._judge.verdicts(now_ns), ()), now_ns)
         self._say(frames.Sessions(0, self._freshness.announced()), now_ns)

@@ -15,7 +15,8 @@ import socket
 import struct
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
-from pgvigil.watchdog.vip.netlink import Address, KernelRefusal, Link
+from pgvigil.ipc.netlink import KernelRefusal, Link
+from pgvigil.watchdog.vip.netlink import Address
 
 ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
 ARP_REQUEST, ARP_REPLY = 1, 2

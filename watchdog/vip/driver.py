@@ -17,17 +17,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
-from pgvigil.watchdog.commands.runner import Result, Runner
+from pgvigil.ipc.netlink import KernelRefusal, Link
+from pgvigil.ipc.runner import Result, Runner
 from pgvigil.watchdog.settings import VipAddress, VipSettings
-from pgvigil.watchdog.vip.netlink import (
-    FOREVER,
-    IFA_F_NOPREFIXROUTE,
-    Address,
-    Addresses,
-    HostAddress,
-    KernelRefusal,
-    Link,
-)
+from pgvigil.watchdog.vip.netlink import FOREVER, IFA_F_NOPREFIXROUTE, Address, Addresses, HostAddress
 
 PLACEHOLDER = "$_IP_$"
 COMMAND_RETRY_NS = 5 * NS_PER_S

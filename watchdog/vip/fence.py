@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.loop import Loop
+from pgvigil.ipc.netlink import KernelRefusal
 from pgvigil.watchdog.core.vip import GateState
 from pgvigil.watchdog.vip.gate import TABLE, Gate
-from pgvigil.watchdog.vip.netlink import Address, KernelRefusal
+from pgvigil.watchdog.vip.netlink import Address
 from pgvigil.watchdog.vip.nft import NfEvents
 
 RETRY_NS = 200 * NS_PER_MS

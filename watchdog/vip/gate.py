@@ -17,7 +17,8 @@ import ipaddress
 from collections.abc import Callable
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
-from pgvigil.watchdog.vip.netlink import Address, KernelRefusal
+from pgvigil.ipc.netlink import KernelRefusal
+from pgvigil.watchdog.vip.netlink import Address
 from pgvigil.watchdog.vip.nft import (
     FAMILY_ARP,
     FAMILY_INET,

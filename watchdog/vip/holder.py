@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.loop import Loop
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.netlink import Link
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.core.vip import Action, Desired, GateState, Observed, Probe, Wanted, decide
 from pgvigil.watchdog.settings import Fence, VipSettings
 from pgvigil.watchdog.vip.announce import Announcer, Question
 from pgvigil.watchdog.vip.driver import CommandDriver, Driver, NetlinkDriver, ip
 from pgvigil.watchdog.vip.fence import GateKeeper
-from pgvigil.watchdog.vip.netlink import Address, Addresses, AddressEvents, HostAddress, Link
+from pgvigil.watchdog.vip.netlink import Address, Addresses, AddressEvents, HostAddress
 from pgvigil.watchdog.vip.release import remove_addresses
 from pgvigil.watchdog.vip.slow_check import SlowCheck
 from pgvigil.watchdog.vip.status import VipStatus

@@ -14,7 +14,7 @@ import errno
 import struct
 from dataclasses import dataclass
 
-from pgvigil.watchdog.vip.netlink import (
+from pgvigil.ipc.netlink import (
     NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,

@@ -14,10 +14,11 @@ import subprocess
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
+from pgvigil.ipc.netlink import KernelRefusal
 from pgvigil.watchdog.settings import VipSettings
 from pgvigil.watchdog.vip.driver import PLACEHOLDER, ip
 from pgvigil.watchdog.vip.gate import Gate
-from pgvigil.watchdog.vip.netlink import Address, Addresses, KernelRefusal
+from pgvigil.watchdog.vip.netlink import Address, Addresses
 
 
 def release_now(settings: VipSettings) -> list[str]:

@@ -96,11 +96,14 @@ def status(**changes: Any) -> dict[str, Any]:
     return value | changes
 
 
+PATH = {"interface": "eth0", "last_heard_ms": 120, "lost_permille": 5, "round_trip_us": 310, "jitter_us": 70}
+
+
 def node(node_id: int, **changes: Any) -> dict[str, Any]:
     """One entry of "nodes"."""
     value: dict[str, Any] = {
         "id": node_id, "label": f"pg0{node_id}", "role": "standby", "self": False, "term": 7, "health": "alive",
         "evidence": "heard on 1 of 1 paths", "since_ms": 61_000, "age_ms": 180, "pgpool": "alive", "electable": True,
-        "priority": 1, "voter": True, "paths": [{"interface": "eth0", "last_heard_ms": 120}],
+        "priority": 1, "voter": True, "paths": [PATH],
     }  # fmt: skip
     return value | changes

@@ -34,7 +34,8 @@ def test_a_healthy_leader() -> None:
         "virtual IP  10.0.0.100/24 up on eth0",
         "gate        open, closes in 811 ms",
         "killed by SIGKILL",
-        "heard on 1 of 1 paths [heard: eth0 120 ms ago]",
+        "heard on 1 of 1 paths",
+        "eth0  pg02  in the last 120 ms  0.5 %  0.31 ms     0.07 ms",
         "2 h",
     ):
         assert words in text
@@ -46,7 +47,7 @@ def test_columns_are_aligned_also_with_colour() -> None:
     plain, coloured = page(), page(colour=True)
     assert "\x1b[32mleader\x1b[0m" in coloured
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
-    lines = [line for line in plain.splitlines() if "HEALTH" in line or "pg0" in line][-3:]
+    lines = [line for line in plain.splitlines() if "HEALTH" in line or "alive" in line][-3:]
     assert len({line.index("alive") for line in lines}) == 1
 
 
@@ -160,3 +161,20 @@ def test_half_is_shown_with_its_limit() -> None:
     page = render.page(Reading(1, status(half=half | {"in_force": True, "proposed": False}), ""))
     assert "this node's file says majority" in page
     assert "NOT GUARANTEED" not in render.page(Reading(1, status(half=None), ""))
+
+
+def test_paths_say_what_is_known_of_them() -> None:
+    quality = {"lost_permille": None, "round_trip_us": None, "jitter_us": None}
+    silent = {"interface": "eth1", "last_heard_ms": 14_000, "lost_permille": 1000, "silent_ms": 12_300}
+    never = {"interface": "eth2", "last_heard_ms": None, "silent_ms": None}
+    text = page(nodes=[node(1, self=True, paths=[]), node(2, paths=[silent | quality, never, {"interface": "eth3"}])])
+    rows = [line.split(None, 2) for line in text.splitlines() if line.startswith("eth")]
+    assert [row[0:2] for row in rows] == [["eth1", "pg02"], ["eth2", "pg02"], ["eth3", "pg02"]]
+    assert [row[2].split("  ")[0] for row in rows] == ["silent for 12.3 s", "not yet", "not yet"]
+    assert "PATH" not in page(nodes=[node(1, self=True, paths=[])])
+
+
+def test_troubles_are_said_but_do_not_fill_the_screen() -> None:
+    troubles = [{"path": 0, "node": number, "count": 1, "reason": f"late {number}"} for number in range(9)]
+    lines = [line for line in page(troubles=troubles).splitlines() if line.startswith("trouble")]
+    assert lines == [f"trouble     late {number}" for number in range(5)]

@@ -15,6 +15,7 @@ from pgvigil.watchdog.settings import Fence, VipAddress
 HERE = Path(__file__).parent
 EVEN = GOOD + '[[node]]\nid = 4\nhost = "10.0.0.4"\n'
 REPOSITORY = HERE.parents[2]
+BESIDE = '[pgpool]\nwatchdog = "external"\nwatchdog_port = 9010\n'
 
 
 def settings_of(text: str, node_id: int | None = 1):  # type: ignore[no-untyped-def]
@@ -123,6 +124,35 @@ def test_the_secret_is_read_from_a_file_beside_the_configuration(tmp_path: Path)
     assert repr(settings.cluster.key) not in repr(settings)
 
 
+def test_pgpools_own_watchdog_is_found_by_what_pgpool_conf_calls_the_nodes(tmp_path: Path) -> None:
+    key = tmp_path / "wd_authkey"
+    key.write_text("a key\n")
+    key.chmod(0o600)
+    text = GOOD.replace('host = "10.0.0.2"', 'host = "10.0.0.2"\npgpool_host = "Pool-2"\npgpool_port = 5433')
+    made = outcome(text + BESIDE + f'watchdog_authkey_file = "{key}"').settings
+    assert made is not None and made.lifecheck.pgpool_watchdog is not None
+    watchdog = made.lifecheck.pgpool_watchdog
+    assert (watchdog.socket_path, watchdog.authkey) == ("/var/run/postgresql/.s.PGPOOLWD_CMD.9010", "a key")
+    assert "a key" not in repr(made)
+    assert [(node.node_id, node.hosts, node.port) for node in watchdog.nodes[:2]] == [
+        (1, ("10.0.0.1",), 9999),
+        (2, ("pool-2", "10.0.0.2"), 5433),
+    ]
+    key.write_text("\n")
+    assert "is empty" in mistakes(text + BESIDE + f'watchdog_authkey_file = "{key}"')[0]
+
+
+def test_a_witness_without_pgpool_has_no_watchdog_of_pgpool_beside_it() -> None:
+    made = outcome(GOOD.replace('host = "10.0.0.1"', 'host = "10.0.0.1"\nrole = "witness"') + BESIDE).settings
+    assert made is not None and made.lifecheck.pgpool_watchdog is None
+
+
+def test_reports_from_outside_alone_are_a_method_of_their_own() -> None:
+    made = outcome(GOOD + '[lifecheck]\nmethods = ["external", "upstream"]\nupstream_servers = ["10.0.0.9"]')
+    assert made.settings is not None and made.settings.lifecheck.external_alone
+    assert outcome(GOOD).settings is not None
+
+
 def test_the_sample_loads(tmp_path: Path) -> None:
     text = (REPOSITORY / "conf" / "pgvigil.toml").read_text(encoding="utf-8")
     path = tmp_path / "pgvigil.toml"
@@ -213,8 +243,22 @@ def half(text: str, tie_breaker: str) -> str:
             'if_down_cmd = "true $_IP_$"\narping_cmd = "true"',
             ["/nonexistent is not here or not executable"],
         ),
-        (GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]', ["'query' is not in this version"]),
-        (GOOD + '[lifecheck]\nquery_user = "x"', ["query_user", "not in this version"]),
+        (GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]', ["query_user is not set", "PostgreSQL user"]),
+        (GOOD + '[lifecheck]\nmethods = ["external", "process"]', ['"external" judges alone', '"process" would judge']),
+        (GOOD + '[lifecheck]\nmethods = ["process"]', ['"heartbeat" is missing']),
+        (
+            GOOD + BESIDE + '[vip]\naddresses = ["10.0.0.100/24"]',
+            ["[vip] addresses", "pgpool-II's own watchdog carries the virtual IP", "delegate_ip in pgpool.conf"],
+        ),
+        (
+            GOOD + BESIDE + '[commands]\nescalation = { run = "x" }',
+            ["[commands.escalation]", "pgpool-II's own watchdog decides who leads", "wd_escalation_command"],
+        ),
+        (GOOD + BESIDE.replace("9010", "9000"), ["port of pgvigil on node 1, 2, 3", "another port in"]),
+        (GOOD + BESIDE + 'watchdog_authkey_file = "/nonexistent"', ["watchdog_authkey_file", "does not exist"]),
+        (GOOD + BESIDE + f'watchdog_socket_dir = "/{"x" * 100}"', ["watchdog_socket_dir", "too long for the socket"]),
+        (GOOD + '[lifecheck]\nmethods = ["heartbeat", "upstream", "process"]', ["upstream_servers is empty"]),
+        (GOOD + "[heartbeat]\ndeadtime_min_ms = 2000", ["deadtime_min_ms", "expected 600 to 1000"]),
         (GOOD + '[commands]\nfailover = { run = "x" }', ["[commands.failover]", "not in this version"]),
         (GOOD + "[commands]\nescalation = { timeout_s = 3 }", ["run is missing"]),
         (GOOD + '[commands]\nescalation = "x"', ["is text", "expected a table"]),
@@ -224,6 +268,11 @@ def half(text: str, tie_breaker: str) -> str:
         (GOOD + '[process]\nlog = "/var/log/x"', ['"file:/absolute/path"']),
         (GOOD + '[process]\nstate_dir = "/run/pgvigil"', ["may be emptied"]),
         (GOOD + '[pgpool]\npcp_password_file = "/nonexistent"', ["pcp_password_file", "0600"]),
+        (
+            GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]\nquery_user = "x"\n'
+            'query_password_file = "/nonexistent"',
+            ["query_password_file", "0600"],
+        ),
         (GOOD.replace("10.0.0.1", "10.0.0.7"), ["does not have this address", "--node-id"]),
     ],
 )
@@ -283,6 +332,9 @@ def test_warnings_do_not_refuse() -> None:
     one = CLUSTER + '[[node]]\nid = 1\nhost = "10.0.0.1"\n'
     assert any("no peer to take over" in line for line in warnings(one))
     assert not [line for line in warnings(GOOD) if "voters" in line]
+    query = GOOD + '[lifecheck]\nmethods = ["heartbeat", "query"]\nquery_user = "x"'
+    assert any("with a wrong password" in line for line in warnings(query))
+    assert not any("with a wrong password" in line for line in warnings(query.replace('"query"', '"query", "process"')))
 
 
 def test_lines_are_right_after_comments_strings_and_lists() -> None:

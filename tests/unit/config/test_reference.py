@@ -31,7 +31,7 @@ def test_every_setting_stands_in_the_reference_with_its_default() -> None:
             row = re.search(rf"^\| `{key.name}` \| ([^|]+) \|", part, re.MULTILINE)
             assert row is not None, f"{table}.{key.name}"
             if isinstance(key.default, bool | int | str):
-                assert row[1].strip("`\"'") == str(key.default).lower(), f"{table}.{key.name}"
+                assert row[1].strip("`\"'").lower() == str(key.default).lower(), f"{table}.{key.name}"
 
 
 def test_every_command_option_and_exit_code_stands_in_the_reference() -> None:

@@ -103,7 +103,7 @@ class Bench:
         for at_ms in range(self.core.now_ns // NS_PER_MS + 50, now_ms + 1, 50):
             effects += self.wait_until(at_ms)
             told = (at_ms * NS_PER_MS, since_ms * NS_PER_MS) if at_ms >= since_ms else (0, 0)
-            effects += self.at(at_ms, ev.Views(Health.ALIVE, "", seen, address, *told))
+            effects += self.at(at_ms, ev.Views(Health.ALIVE, "", seen, "", False, address, *told))
         return effects + self.wait_until(now_ms)
 
     def renewed_until(self, now_ms: float, *voters: int) -> list[ev.Effect]:

@@ -124,7 +124,7 @@ def test_p22_half_waits_two_leases_after_the_last_word_of_a_leader() -> None:
     assert told == [False, True]
     fresh = half_bench(me=2)
     fresh.start(10)
-    seen = ev.Views(Health.ALIVE, "", (ev.PeerView(1, Health.DEAD, True, 1, 0),), TIE_BREAKER, 10**9, 1)
+    seen = ev.Views(Health.ALIVE, "", (ev.PeerView(1, Health.DEAD, True, 1, 0),), "", False, TIE_BREAKER, 10**9, 1)
     fresh.at(20, seen)  # an old series, right after a start: what was said before it is unknown
     assert not fresh.core._leaderless
 
@@ -258,7 +258,7 @@ def test_p22_a_lease_by_half_begins_anew_after_a_restart() -> None:
     for at_ms in range(50, 1950, 50):  # lifecheck's series is older than this process
         gone = (ev.PeerView(2, Health.DEAD, True, 1, 0),)
         effects += bench.wait_until(at_ms)
-        views = ev.Views(Health.ALIVE, "", gone, TIE_BREAKER, (at_ms + 4000) * NS_PER_MS, 1)
+        views = ev.Views(Health.ALIVE, "", gone, "", False, TIE_BREAKER, (at_ms + 4000) * NS_PER_MS, 1)
         effects += bench.at(at_ms, views)
     assert only(effects, ev.HoldVip) == []
     assert len(only(bench.alone_until(6000), ev.HoldVip)) > 0

@@ -32,7 +32,7 @@ LIFE_INTERVAL_NS = 100_000_000
 Body = Callable[[Link], int]
 
 
-def wait_for(what: Callable[[], T | None], timeout_s: float = 5.0) -> T:
+def wait_for(what: Callable[[], T | None], timeout_s: float = 15.0) -> T:
     """The first value that is not None or False, or an assertion that says that none came in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -177,6 +177,7 @@ class Node:
     def __init__(self, nursery: Nursery, folder: Path, node_id: int, address: str, peers: tuple[PeerAddress, ...],
                  port: int) -> None:  # fmt: skip
         self._nursery = nursery
+        self.id = node_id
         self.label = f"pg0{node_id}"
         self.run_dir = str(folder / f"n{node_id}")
         endpoints.ensure_run_dir(self.run_dir)

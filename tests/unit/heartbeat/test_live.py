@@ -68,6 +68,11 @@ def wait_for_line(child: Child, *words: str) -> str:
     return wait_for(found)
 
 
+def evidence(node: Node) -> str:
+    verdict = node.peer()
+    return "" if verdict is None else verdict.evidence
+
+
 def heard_after(node: Node, at_ns: int) -> bool:
     verdict = node.peer()
     return verdict is not None and verdict.paths[0].last_heard_at_ns > at_ns
@@ -94,7 +99,7 @@ def test_two_nodes_find_each_other_and_say_who_they_are(pair: Pair) -> None:
     assert sender.title() == "pgvigil: heartbeat sender lo -> pg03"
     assert receiver.title() == f"pgvigil: heartbeat receiver lo:{pair.port}"
     wait_for(lambda: lifecheck.title() == "pgvigil: lifecheck (1/1 peers alive, pgpool not checked)")
-    assert wait_for_line(lifecheck, "pg03 is alive: heard on lo")
+    assert wait_for_line(lifecheck, "node pg03 alive: heard on lo")
 
 
 def test_a_change_of_role_is_told_at_once(pair: Pair) -> None:
@@ -138,8 +143,7 @@ def test_a_dead_node_is_noticed_within_the_dead_time_and_comes_back(pair: Pair) 
     killed = time.monotonic()
     wait_for(lambda: pair.one.peer_is(DEAD))
     assert time.monotonic() - killed > 0.6
-    verdict = pair.one.peer()
-    assert verdict is not None and verdict.evidence.startswith("silent on lo for 10")
+    assert evidence(pair.one).startswith("silent on lo for 1")
     pair.two.start_sender()
     wait_for(lambda: pair.one.peer_is(ALIVE))
 
@@ -147,9 +151,11 @@ def test_a_dead_node_is_noticed_within_the_dead_time_and_comes_back(pair: Pair) 
 def test_a_node_that_is_never_heard_is_unknown_and_then_dead(pair: Pair) -> None:
     pair.one.start_lifecheck()
     wait_for(lambda: pair.one.peer_is(frames.Health.UNKNOWN))
+    wait_for(lambda: "the heartbeat receiver of lo does not report" in evidence(pair.one))
+    assert pair.one.peer_is(frames.Health.UNKNOWN)
+    pair.one.start_receiver()
     wait_for(lambda: pair.one.peer_is(DEAD))
-    verdict = pair.one.peer()
-    assert verdict is not None and verdict.evidence.startswith("never heard on lo for 10")
+    assert evidence(pair.one).startswith("never heard on lo for ")
 
 
 @pytest.mark.parametrize("victim", ["sender", "receiver"])
@@ -319,3 +325,44 @@ def test_our_own_standstill_kills_nobody(pair: Pair) -> None:
     os.kill(lifecheck.pid, signal.SIGCONT)
     no_death_for(pair.one, 1.5)
     assert wait_for_line(lifecheck, "lifecheck was late by")
+
+
+def test_our_own_receivers_standstill_kills_nobody(pair: Pair) -> None:
+    _, receiver, _ = pair.one.start()
+    pair.two.start()
+    wait_for(pair.both_alive)
+    os.kill(receiver.pid, signal.SIGSTOP)
+    wait_for(lambda: "the heartbeat receiver of lo does not report" in evidence(pair.one))
+    no_death_for(pair.one, 1.0)
+    os.kill(receiver.pid, signal.SIGCONT)
+    wait_for(lambda: pair.one.peer_is(ALIVE))
+    no_death_for(pair.one, 0.5)
+    assert not any(verdict.peers[0].health is DEAD for verdict in pair.one.verdicts)
+
+
+def test_every_path_is_measured(pair: Pair) -> None:
+    pair.one.start()
+    pair.two.start()
+
+    def measured() -> frames.PathEvidence | None:
+        verdict = pair.one.peer()
+        path = None if verdict is None else verdict.paths[0]
+        return path if path is not None and path.round_trip_us is not None and path.jitter_us is not None else None
+
+    path = wait_for(measured, 20.0)
+    assert path.lost_permille is not None and path.lost_permille <= 1000
+    assert path.round_trip_us is not None and 0 < path.round_trip_us < 20_000_000
+
+
+def test_nodes_say_whom_they_hear_and_take_it_back_before_anybody_is_dead(pair: Pair) -> None:
+    sender, *_ = pair.one.start()
+    pair.two.start()
+
+    def hears() -> tuple[int, ...] | None:
+        verdict = pair.one.peer()
+        return None if verdict is None or verdict.beat is None else verdict.beat.hears
+
+    wait_for(lambda: hears() == (2,), 20.0)
+    sender.kill()  # pg03 hears pg02 no more, and says so
+    wait_for(lambda: hears() == (), 20.0)
+    assert pair.one.peer_is(ALIVE)

@@ -32,8 +32,8 @@ BEATS = st.builds(
     st.lists(INT, max_size=16).map(tuple),
     INT,
 )
-HEARTBEATS = st.builds(Heartbeat, INT, INT, INT, INT, INT, INT, INT, BEATS)
-PLAIN = Heartbeat(2, 3, 0, 77, 11, 12, 13, Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 5000, (2, 3), 10))
+HEARTBEATS = st.builds(Heartbeat, *[INT] * 10, BEATS)
+PLAIN = Heartbeat(2, 3, 0, 77, 11, 12, 13, 14, 0, 0, Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 5000, (2, 3), 10))
 
 
 @given(HEARTBEATS)
@@ -94,7 +94,7 @@ def test_another_key_is_named_by_its_id_and_never_shown() -> None:
         (b"pgvH", Rejection.FOREIGN),
         (b"x" * 200, Rejection.FOREIGN),
         (b"x" * (MAX_DATAGRAM_BYTES + 1), Rejection.OVERSIZE),
-        (b"pgvH\x02" + b"x" * 60, Rejection.VERSION),
+        (b"pgvH\x01" + b"x" * 60, Rejection.VERSION),
         (Signer(KEY).encode(PLAIN)[:-1] + b"\0", Rejection.FORGED),
         (Signer(KEY).encode(PLAIN)[:HEADER_BYTES] + b"\0" * 16, Rejection.FORGED),
     ],
@@ -108,7 +108,7 @@ def test_the_class_of_a_rejection(datagram: bytes, rejection: Rejection) -> None
 def test_what_does_not_fit_is_our_own_mistake() -> None:
     beat = Beat(Role.LEADER, 1, True, Health.ALIVE, 1, 1, tuple(range(2**62, 2**62 + 200)), 0)
     with pytest.raises(InvariantError, match="1200"):
-        Signer(KEY).encode(Heartbeat(1, 2, 0, 1, 1, 1, 1, beat))
+        Signer(KEY).encode(Heartbeat(1, 2, 0, 1, 1, 1, 1, 1, 0, 0, beat))
 
 
 @pytest.mark.parametrize("size", [0, 15, 65])
@@ -123,21 +123,21 @@ def test_what_was_read_can_be_written(count: int, node_id: int, small: int) -> N
     signer = Signer(KEY)
     hears = (node_id,) * count
     beat = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, small, hears, small)
-    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, small, beat))
+    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, small, small, small, small, beat))
     try:
         heartbeat = signer.decode(signed + signer._mac(signed))
     except PacketError:
-        assert len(signed) + 3 * 8 + 16 > MAX_DATAGRAM_BYTES
+        assert len(signed) + 6 * 8 + 16 > MAX_DATAGRAM_BYTES
         return
     assert signer.decode(signer.encode(heartbeat)) == heartbeat
 
 
 def test_numbers_written_short_do_not_make_a_datagram_too_long() -> None:
     signer = Signer(KEY)
-    beat = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 0, (70_000,) * 225, 0)
-    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, 0, beat))
+    beat = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 0, (70_000,) * 220, 0)
+    signed = signer._header + codec.encode(Heartbeat(2, 3, 0, 77, 11, 12, 0, 0, 0, 0, beat))
     datagram = signed + signer._mac(signed)
-    assert MAX_DATAGRAM_BYTES - 24 < len(datagram) <= MAX_DATAGRAM_BYTES
+    assert MAX_DATAGRAM_BYTES - 48 < len(datagram) <= MAX_DATAGRAM_BYTES
     with pytest.raises(PacketError, match="in full width") as raised:
         signer.decode(datagram)
     assert raised.value.rejection is Rejection.MALFORMED

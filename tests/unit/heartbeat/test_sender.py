@@ -15,6 +15,7 @@ BEAT = Beat(Role.LEADER, 7, True, Health.ALIVE, 5, 99, (2, 3), 99)
 
 def words(content: BeatContent) -> Words:
     made = Words(0)
+    assert made.hear((2, 3)) and not made.hear((2, 3))
     assert made.take(content)
     return made
 
@@ -45,9 +46,19 @@ def test_words_that_are_repeated_are_the_same_object_and_new_again() -> None:
     assert not said.take(BeatContent(8000 * MS, 400 * MS, replace(BEAT)))
     assert said.now(9000 * MS) == (before, 8600, 1000) and said.now(9000 * MS)[0] is before
     assert said.now(19_000 * MS)[0] is silent
-    assert not said.take(BeatContent(9000 * MS, 400 * MS, replace(BEAT, hears=())))
-    assert said.now(9000 * MS)[0].hears == () and said.now(19_000 * MS)[0].hears == ()
+    assert not said.take(BeatContent(9000 * MS, 400 * MS, replace(BEAT, hears=(7,))))
+    assert said.now(9000 * MS)[0] is before  # watchdog main does not know whom this path hears
     assert said.take(BeatContent(9000 * MS, 400 * MS, replace(BEAT, role=Role.STANDBY)))
+
+
+def test_whom_the_path_hears_is_said_also_for_a_silent_watchdog() -> None:
+    said = words(BeatContent(1000 * MS, 400 * MS, BEAT))
+    assert said.hear((3,))
+    assert said.now(1000 * MS)[0] == replace(BEAT, hears=(3,))
+    assert said.now(9000 * MS)[0].hears == (3,)
+    silent = Words(0)
+    silent.hear((2,))
+    assert silent.now(0)[0].hears == (2,)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Side:
             return None
         sequence = now_ns - self.clock_offset_ns
         heartbeat = Heartbeat(
-            self.node_id, self.peer_id, 0, self.boots, self.table.ours, self.table.theirs, sequence, BEAT
+            self.node_id, self.peer_id, 0, self.boots, self.table.ours, self.table.theirs, sequence, 1, 0, 0, BEAT
         )
         letter = Letter(heartbeat, now_ns, self.boots)
         self.sent.append(letter)
@@ -211,7 +211,7 @@ def test_the_old_session_stays_valid_while_a_challenge_is_open() -> None:
     one, two = world.sides
     old = one.send(world.now_ns)
     assert old is not None
-    stranger = Letter(Heartbeat(1, 2, 0, 99, 5, 5, 1, BEAT), world.now_ns, 99)
+    stranger = Letter(Heartbeat(1, 2, 0, 99, 5, 5, 1, 1, 0, 0, BEAT), world.now_ns, 99)
     before = two.freshness.announced()
     assert two.receive(stranger, world.now_ns) is Freshness.UNPROVEN
     assert two.freshness.announced().ours != before.ours
@@ -225,7 +225,7 @@ def test_replays_change_our_nonce_at_most_once_a_second() -> None:
     seen = set()
     start_ns = world.now_ns
     while world.now_ns < start_ns + 3 * CHALLENGE_INTERVAL_NS:
-        two.receive(Letter(Heartbeat(1, 2, 0, 99, 5, 5, 1, BEAT), world.now_ns, 99), world.now_ns)
+        two.receive(Letter(Heartbeat(1, 2, 0, 99, 5, 5, 1, 1, 0, 0, BEAT), world.now_ns, 99), world.now_ns)
         world.round()
         seen.add(two.freshness.announced().ours)
     assert len(seen) <= 5
@@ -249,7 +249,7 @@ def test_a_larger_sequence_alone_proves_nothing() -> None:
 def test_a_deaf_side_learns_from_any_authentic_datagram_again() -> None:
     world = fresh_pair()
     two = world.sides[1]
-    letter = Letter(Heartbeat(1, 2, 0, 1, 777, 12345, 1, BEAT), world.now_ns, 1)
+    letter = Letter(Heartbeat(1, 2, 0, 1, 777, 12345, 1, 1, 0, 0, BEAT), world.now_ns, 1)
     two.receive(letter, world.now_ns)
     assert two.freshness.announced().theirs != 777
     two.receive(letter, world.now_ns + DEAF_NS)
@@ -266,7 +266,7 @@ def test_the_table_keeps_the_order_of_the_peers() -> None:
     counter = itertools.count(1)
     table = FreshnessTable((3, 1, 2), lambda: next(counter))
     assert [session.node_id for session in table.announced()] == [3, 1, 2]
-    heartbeat = Heartbeat(1, 9, 0, 1, 50, table.announced()[1].ours, 1, BEAT)
+    heartbeat = Heartbeat(1, 9, 0, 1, 50, table.announced()[1].ours, 1, 1, 0, 0, BEAT)
     assert table.judge(heartbeat, 1) is Freshness.FRESH
     assert table.announced()[1] == PeerSession(1, 2, 50)
 
@@ -277,7 +277,7 @@ def test_the_table_is_made_anew_only_when_it_changes() -> None:
     sequence = itertools.count(1)
 
     def judge(**changes: int) -> Freshness:
-        told = Heartbeat(2, 1, 0, 7, 55, table.announced()[0].ours, next(sequence), BEAT)
+        told = Heartbeat(2, 1, 0, 7, 55, table.announced()[0].ours, next(sequence), 1, 0, 0, BEAT)
         return table.judge(replace(told, **changes), next(sequence))  # type: ignore[arg-type]
 
     first = table.announced()
@@ -302,7 +302,7 @@ def test_the_table_always_says_what_its_peers_say(letters: list[tuple[int, int, 
     long_way = FreshnessTable((2, 3), lambda: next(others))
     for node_id, boot, nonce, echo, number, later_ns in letters:
         now_ns += later_ns
-        letter = Heartbeat(node_id, 1, 0, boot, nonce, echo, number, BEAT)
+        letter = Heartbeat(node_id, 1, 0, boot, nonce, echo, number, 1, 0, 0, BEAT)
         judgement = long_way.judge(letter, now_ns)
         if table.is_next(replace(letter, sequence=0), number, now_ns):
             assert judgement is Freshness.FRESH

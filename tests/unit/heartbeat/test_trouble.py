@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pgvigil.heartbeat.receiver import OTHER_KEY_INTERVAL_NS, OTHER_KEY_OVER_NS, KeyWatch, draw_nonce
+from pgvigil.heartbeat.keywatch import OTHER_KEY_INTERVAL_NS, OTHER_KEY_OVER_NS, KeyWatch
+from pgvigil.heartbeat.receiver import draw_nonce
 from pgvigil.heartbeat.session import MAX_NONCE
 from pgvigil.heartbeat.trouble import SAY_INTERVAL_NS, Retry, Troubles
 from pgvigil.ipc.frames import PathTrouble

@@ -15,7 +15,8 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health
 from pgvigil.ipc.loop import Loop
-from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, Reading, parse_pid
+from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, parse_pid
+from pgvigil.lifecheck.probes.reading import Reading
 
 DEADTIME_NS = NS_PER_S
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,17 +12,8 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.loop import Loop
 from pgvigil.lifecheck.core.series import Seen
 from pgvigil.lifecheck.probes import tie_breaker
-from pgvigil.lifecheck.probes.tie_breaker import (
-    ECHO6_REPLY,
-    ECHO_REPLY,
-    TieBreakerProbe,
-    checksum,
-    echo_request,
-    is_reply,
-)
+from pgvigil.lifecheck.probes.tie_breaker import TieBreakerProbe
 from pgvigil.lifecheck.settings import TieBreakerSettings
-
-TOKEN = bytes(range(16))
 
 
 @pytest.fixture
@@ -154,19 +144,6 @@ def test_what_cannot_be_asked_is_no_answer_and_asked_again(loop: Loop, monkeypat
     run_until(loop, lambda: len(said) >= 2)
     assert said[:2] == [Seen(0, 0, "cannot connect: Network is unreachable")] * 2
     probe.close()
-
-
-def test_an_echo_has_to_bring_back_its_token() -> None:
-    four, six = socket.AF_INET, socket.AF_INET6
-    sent = echo_request(four, 7, 9, TOKEN)
-    assert checksum(sent) == 0 and (sent[0], sent[8:]) == (8, TOKEN)
-    reply = struct.pack("!BBHHH", ECHO_REPLY, 0, 0, 7, 9) + TOKEN
-    header = bytes([0x45]) + bytes(19)
-    assert is_reply(four, reply, TOKEN) and is_reply(four, header + reply, TOKEN)
-    assert not is_reply(four, sent, TOKEN)
-    assert not is_reply(four, reply[:-1] + b"x", TOKEN) and not is_reply(four, b"", TOKEN)
-    assert echo_request(six, 7, 9, TOKEN)[0] == 128
-    assert is_reply(six, bytes([ECHO6_REPLY]) + reply[1:], TOKEN) and not is_reply(six, reply, TOKEN)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

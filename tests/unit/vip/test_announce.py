@@ -6,9 +6,9 @@ import ipaddress
 
 import pytest
 
+from pgvigil.ipc.netlink import Link
 from pgvigil.watchdog.vip import announce
 from pgvigil.watchdog.vip.announce import Announcer
-from pgvigil.watchdog.vip.netlink import Link
 
 
 class NoSocket:

@@ -10,7 +10,7 @@ import pytest
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.loop import Loop
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.settings import VipAddress, VipSettings
 from pgvigil.watchdog.vip.driver import CommandDriver
 from pgvigil.watchdog.vip.netlink import FOREVER, HostAddress

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from pgvigil.ipc.clock import NS_PER_MS
+from pgvigil.ipc.netlink import attributes
 from pgvigil.watchdog.vip import nft
 from pgvigil.watchdog.vip.gate import TOLERANCE_NS, Gate
-from pgvigil.watchdog.vip.netlink import attributes
 
 START_NS = 10**12
 LEASE_NS = 300 * NS_PER_MS

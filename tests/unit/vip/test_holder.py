@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pgvigil.ipc.loop import Loop
-from pgvigil.watchdog.commands.runner import Runner
+from pgvigil.ipc.netlink import KernelRefusal, Link
+from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.core.vip import GateState
 from pgvigil.watchdog.settings import Fence, VipAddress, VipSettings
 from pgvigil.watchdog.vip import holder
 from pgvigil.watchdog.vip.holder import VipHolder
-from pgvigil.watchdog.vip.netlink import HostAddress, KernelRefusal, Link
+from pgvigil.watchdog.vip.netlink import HostAddress
 
 VIP = ipaddress.ip_address("10.0.0.100")
 

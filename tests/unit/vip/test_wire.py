@@ -9,18 +9,9 @@ import pytest
 from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg, nft_set_elem_list_msg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
+from pgvigil.ipc.netlink import HEADER, attributes, message, messages, text
 from pgvigil.watchdog.vip import announce, gate, nft
-from pgvigil.watchdog.vip.netlink import (
-    HEADER,
-    RTM_NEWADDR,
-    Address,
-    address_body,
-    attributes,
-    message,
-    messages,
-    parse_address,
-    text,
-)
+from pgvigil.watchdog.vip.netlink import RTM_NEWADDR, Address, address_body, parse_address
 
 ADDRESSES = [ipaddress.ip_address("10.0.0.100"), ipaddress.ip_address("fd00::100")]
 MAC = bytes.fromhex("020000000001")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, TieBreakerSeen, Verdicts
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
@@ -63,3 +65,30 @@ def test_the_tie_breaker_counts_from_the_asking_and_older_or_future_news_do_not_
         assert not beliefs.take_tie_breaker(TieBreakerSeen(ADDRESS, judged, asked, NOW - 50, "answered"), NOW)
     views = beliefs.views(NOW + 60 * NS_PER_S)  # grown old, never made younger: how old it may be is the core's rule
     assert (views.tie_breaker, views.tie_breaker_ns, views.tie_breaker_since_ns) == (ADDRESS, NOW - 5, NOW - 50)
+
+
+def test_nobody_waits_for_a_node_that_only_others_hear() -> None:
+    beliefs = Beliefs((2,))
+    told = verdicts()
+    heard, silent = PathEvidence("eth0", NOW), PathEvidence("eth1", NOW - NS_PER_S, silent_since_ns=NOW - NS_PER_S)
+    for paths, electable in (((heard, silent), True), ((silent, silent), False), ((heard,), True)):
+        beliefs.take(replace(told, peers=(replace(told.peers[0], paths=paths),)), NOW)
+        (peer,) = beliefs.views(NOW).peers
+        assert (peer.health, peer.electable) == (Health.ALIVE, electable)
+
+
+def test_wavering_counts_while_it_is_fresh() -> None:
+    beliefs = Beliefs((2,))
+    assert not beliefs.wavering(NOW)
+    beliefs.take(replace(verdicts(), wavering=True), NOW)
+    assert beliefs.wavering(NOW + STALE_NS - 1)
+    assert not beliefs.wavering(NOW + STALE_NS)
+
+
+def test_what_speaks_against_the_node_reaches_the_core() -> None:
+    beliefs = Beliefs((2,))
+    beliefs.take(replace(verdicts(), unfit="interface eth0 is down for 100 ms (no carrier)", vip_cut=True), NOW)
+    views = beliefs.views(NOW)
+    assert views.unfit.startswith("interface eth0 is down") and views.vip_cut
+    stale = beliefs.views(NOW + STALE_NS)
+    assert stale.unfit == "" and not stale.vip_cut

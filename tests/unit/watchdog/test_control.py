@@ -57,9 +57,13 @@ class Desk:
     def __init__(self) -> None:
         self.server, self.words = Server(), Words()
         self.dispatched: list[events.Event] = []
+        self.informed: list[tuple[str, ...]] = []
         self.control = Control(
-            cast(ControlServer, self.server), cast(Report, self.words), self.dispatched.append
-        )  # fmt: skip
+            cast(ControlServer, self.server), cast(Report, self.words), self.dispatched.append, self.inform
+        )
+
+    def inform(self, address: bytes, request: frames.Request) -> None:
+        self.informed.append(request.arguments)
 
     def ask(self, verb: str, *arguments: str, request_id: int = 7, address: bytes = b"a") -> list[frames.Reply]:
         """The replies to one request."""
@@ -157,3 +161,9 @@ def test_the_outcome_of_a_hand_over_by_signal_goes_to_the_log(caplog: pytest.Log
     assert desk.dispatched == [events.SwitchOver(control.BY_SIGNAL, 0)]
     assert "hand-over by signal: nobody could take over" in caplog.text
     assert desk.server.said == []
+
+
+def test_reports_from_outside_are_none_of_the_cores_business() -> None:
+    desk = Desk()
+    assert desk.ask("inform", "pg02", "dead") == []
+    assert desk.informed == [("pg02", "dead")] and desk.dispatched == []

@@ -12,12 +12,15 @@ import pytest
 from tests.unit.watchdog import peers_lab
 
 from pgvigil.ipc import frames
+from pgvigil.ipc.channel import ControlServer, Outbox
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, TieBreakerSeen, Verdicts
+from pgvigil.lifecheck.settings import PgpoolWatchdogSettings
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.record import Document, QuorumRule, Stamp, Voter, blank_record
+from pgvigil.watchdog.outside import Outside
 from pgvigil.watchdog.process import Main, core_settings
 from pgvigil.watchdog.settings import Settings, VipAddress
 from pgvigil.watchdog.status.report import Report
@@ -44,6 +47,7 @@ class Node:
             started_at_ns=NOW,
             processes=(),
             events=deque([(NOW, "began")]),
+            outside=Outside(self.settings, cast(ControlServer, None), lambda on_connected: cast(Outbox, None)),
         )
         main = cast(Main, self.main)
         self.main.quorum = lambda: Main.quorum(main)
@@ -96,7 +100,8 @@ def test_what_an_alive_node_said_has_the_age_of_its_words() -> None:
     row = node.row(2, NOW + 100 * NS_PER_MS)
     assert (row["role"], row["term"], row["pgpool"], row["electable"]) == ("leader", 4, "alive", True)
     assert (row["age_ms"], row["since_ms"]) == (150, 1100)
-    assert row["paths"] == [{"interface": "eth0", "last_heard_ms": 120}]
+    quality = {"lost_permille": None, "round_trip_us": None, "jitter_us": None, "silent_ms": None}
+    assert row["paths"] == [{"interface": "eth0", "last_heard_ms": 120, **quality}]
 
 
 def test_a_dead_node_has_evidence_but_no_role() -> None:
@@ -110,10 +115,30 @@ def test_a_dead_node_has_evidence_but_no_role() -> None:
 
 def test_a_node_that_was_never_heard_has_no_age() -> None:
     node = Node()
-    path = PathEvidence("eth0", 0)
+    path = PathEvidence("eth0", 0, 30, 400, 20)
     node.hear(NodeVerdict(2, Health.UNKNOWN, NOW, "not heard yet", (path,), None, 0))
     row = node.row(2)
-    assert (row["age_ms"], row["paths"]) == (None, [{"interface": "eth0", "last_heard_ms": None}])
+    quality = {"lost_permille": 30, "round_trip_us": 400, "jitter_us": 20, "silent_ms": None}
+    assert (row["age_ms"], row["paths"]) == (None, [{"interface": "eth0", "last_heard_ms": None, **quality}])
+
+
+def test_a_dead_node_is_explained_by_all_that_speaks_against_it() -> None:
+    node = Node()
+    silent = PathEvidence("eth1", NOW - 3 * NS_PER_S, silent_since_ns=NOW - 3 * NS_PER_S)
+    dead = replace(verdict(2, Health.DEAD), evidence="silent on eth1 for 3000 ms", paths=(silent,), confirmed_by=(3, 9))
+    node.hear(replace(dead, query=Health.DEAD, query_evidence="query timed out"))
+    row = node.row(2)
+    third = node.settings.nodes[2].host
+    assert row["evidence"] == f"silent on eth1 for 3000 ms, query timed out, confirmed by {third} and node 9"
+    assert row["paths"][0]["silent_ms"] == 3000
+
+
+def test_troubles_are_told_while_lifecheck_reports() -> None:
+    node = Node()
+    trouble = frames.PathTrouble(0, 1, 3, "lifecheck was late by 900 ms")
+    assert node.main.beliefs.take(Verdicts(NOW, Health.ALIVE, NOW, "", (), (trouble,)), NOW)
+    told = [{"path": 0, "node": 1, "count": 3, "reason": "lifecheck was late by 900 ms"}]
+    assert node.status(NOW + STALE_NS - 1)["troubles"] == told and node.status(NOW + STALE_NS)["troubles"] == []
 
 
 def test_words_of_a_silent_lifecheck_become_unknown_at_once() -> None:
@@ -229,3 +254,36 @@ def test_half_says_what_it_cannot_guarantee_and_whether_the_tie_breaker_answers(
     assert (half["answers"], half["asked_ms"], half["evidence"]) == (True, 400, "answered within 1.0 ms")
     assert half["answered_for_ms"] == 3000
     assert node.status(NOW + 590 * NS_PER_MS)["half"]["answers"] is False  # a lease, less 1 %, after the asking
+
+
+def test_reports_from_outside_have_an_age_and_an_end() -> None:
+    node = Node()
+    report = frames.OutsideReport(2, Health.DEAD, "ping fails", "ops", NOW - 2 * NS_PER_S, NOW + 28 * NS_PER_S)
+    node.main.outside.take(frames.OutsideReports((report,)), NOW)
+    assert node.status()["external"] == [
+        {"id": 2, "health": "dead", "reason": "ping fails", "reporter": "ops", "age_ms": 2000, "left_ms": 28_000}
+    ]
+    assert node.status(NOW + 28 * NS_PER_S)["external"] == []
+
+
+def test_pgpools_own_watchdog_is_shown_where_it_leads_and_unknown_when_lifecheck_is_silent() -> None:
+    node = Node()
+    assert node.status()["pgpool_watchdog"] is None
+    beside = PgpoolWatchdogSettings("/run/.s.PGPOOLWD_CMD.9000", "/run/pgpool.pid", "", ())
+    node.main.settings = replace(node.settings, lifecheck=replace(node.settings.lifecheck, pgpool_watchdog=beside))
+    member = frames.WatchdogMember(10, 2, "10.0.0.2:9999", "leader", 3, Health.UNKNOWN)
+    words = frames.PgpoolWatchdog(NOW - NS_PER_S, "", "10.0.0.2:9999", "exists", False, "10.0.0.100", (member,))
+    node.main.outside.take(words, NOW)
+    assert node.status()["pgpool_watchdog"] == {
+        "trouble": None,
+        "age_ms": 1000,
+        "leader": "10.0.0.2:9999",
+        "quorum": "exists",
+        "escalated": False,
+        "delegate_ip": "10.0.0.100",
+        "nodes": [
+            {"pgpool_node_id": 10, "id": 2, "name": "10.0.0.2:9999", "state": "leader", "priority": 3, "told": None}
+        ],
+    }
+    silent = node.status(NOW + 5 * NS_PER_S)["pgpool_watchdog"]
+    assert (silent["trouble"], silent["leader"], silent["nodes"]) == ("lifecheck does not report", None, [])

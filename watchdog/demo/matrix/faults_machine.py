@@ -90,14 +90,14 @@ def fill(path: Path) -> None:
     raise CommandError(f"{path.parent} took {2 * STATE_KIB} KiB, expected a small disk that is full by then")
 
 
-def busy(burners: int) -> Fault:
+def busy(burners: int, limit_s: int = LOAD_LIMIT_S) -> Fault:
     """Processes of the usual priority that never rest; all hosts of the lab share the machine, so all feel it."""
 
     def prepare(ground: Ground, hosts: Sequence[Host]) -> Blow:
         running: list[subprocess.Popen[bytes]] = []
 
         def strike() -> None:
-            arguments = ("cpu", str(LOAD_LIMIT_S))
+            arguments = ("cpu", str(limit_s))
             running.extend(
                 ground.lab.start_module(ground.lab.client, "matrix.load", arguments, "load.log") for _ in range(burners)
             )

@@ -23,7 +23,7 @@ from pgvigil.watchdog.demo.stage import Measured
 
 SIGNER = Signer(bytes(range(32)))
 BEAT = Beat(Role.LEADER, 7, True, Health.ALIVE, 1, 5000, (2, 3), 10)
-DATAGRAM = SIGNER.encode(Heartbeat(2, 3, 0, 77, 11, 12, 13, BEAT))
+DATAGRAM = SIGNER.encode(Heartbeat(2, 3, 0, 77, 11, 12, 13, 1, 0, 0, BEAT))
 
 
 def ip_packet(protocol: int, content: bytes, source: str = "10.77.0.12", fragment: int = 0) -> bytes:

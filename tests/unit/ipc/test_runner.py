@@ -9,7 +9,7 @@ import pytest
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.loop import Loop
-from pgvigil.watchdog.commands.runner import KEPT_BYTES, Result, Runner, arguments
+from pgvigil.ipc.runner import KEPT_BYTES, Result, Runner, arguments
 
 
 @pytest.fixture
