@@ -153,7 +153,8 @@ class Client:
             waiting = self._session.waiting_for
             if not _wait(self._socket, select.POLLIN, deadline):
                 self._session.close()
-                raise PeerError(f"pgpool-II at {self.address}: silent for {deadline.limit_ms} ms, expected {waiting}")
+                text = f"waited {deadline.limit_ms} ms in vain, expected {waiting}"
+                raise PeerError(f"pgpool-II at {self.address}: {text}")
             found = None
             for event in self._receive():
                 if isinstance(event, kind):
@@ -191,8 +192,7 @@ class Client:
                 f"pgpool-II at {self.address} refused the login: {report}; expected a user and password of its pcp.conf"
             )
         name = event.request.name if event.request is not None else "the connection"
-        hint = "" if report.hint else _hint(report)
-        return PcpRefused(f"pgpool-II at {self.address} refused {name}: {report}{hint}", report)
+        return PcpRefused(f"pgpool-II at {self.address} refused {name}: {report}{_hint(name, report)}", report)
 
     def _send(self, deadline: Deadline) -> None:
         out = self._session.outgoing()
@@ -210,11 +210,13 @@ class Client:
                 return  # what it said before it hung up is read next, and is the better reason
 
 
-def _hint(report: Report) -> str:
+def _hint(name: str, report: Report) -> str:
     """What we know and pgpool-II does not say."""
+    if report.hint:
+        return ""
     if UNKNOWN_PACKET in report.detail:
         return "; this request needs pgpool-II 4.6 or newer"
-    if "dog is not enabled" in report.detail or "dog is not enabled" in report.message:
+    if name == "watchdog-info" and "not enabled" in report.detail:
         return "; use_watchdog is off there, 'pgvigil status' shows pgvigil's own nodes"
     return ""
 
@@ -250,7 +252,7 @@ def _try_connect(connection: socket.socket, target: Any, deadline: Deadline) -> 
     if number not in (0, errno.EINPROGRESS):
         return os.strerror(number)
     if number and not _wait(connection, select.POLLOUT, deadline):
-        return f"silent for {deadline.limit_ms} ms"
+        return f"waited {deadline.limit_ms} ms in vain"
     number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return os.strerror(number) if number else ""
 

@@ -201,6 +201,10 @@ class Fake:
         return node_rows(self.version, [NODES[number]])
 
 
+class Slowly(bytes):
+    """Bytes that are sent one by one."""
+
+
 Answer = Callable[[str, bytes], bytes | None]
 
 
@@ -261,10 +265,12 @@ def _converse(connection: socket.socket, answer: Answer, ended: threading.Event)
 
 def _said(connection: socket.socket, data: bytes, ended: threading.Event) -> bool:
     """Whether all of it went out; a client that hangs up in the middle is no mistake of the fake."""
-    view = memoryview(data)
+    view, step = memoryview(data), 1 if isinstance(data, Slowly) else 65536
     while view and not ended.is_set():
+        if isinstance(data, Slowly):
+            ended.wait(0.005)
         try:
-            view = view[connection.send(view[:65536]) :]
+            view = view[connection.send(view[:step]) :]
         except TimeoutError:
             continue
         except ConnectionError:
