@@ -83,10 +83,11 @@ class Session:
     """A connection from the first byte to the last."""
 
     def __init__(self, user: str, password: str) -> None:
-        name = user.encode()
+        # Names and passwords in another encoding than UTF-8 pass through as the bytes that they were.
+        name = user.encode(errors="surrogateescape")
         if not 1 <= len(name) <= MAX_USER_BYTES or b"\0" in name or ":" in user:
             raise ConfigError(f"PCP user {user[:40]!r}, expected 1 to {MAX_USER_BYTES} bytes without ':' and NUL")
-        self._user, self._password = name, password.encode()
+        self._user, self._password = name, password.encode(errors="surrogateescape")
         self._frames = FrameBuffer()
         self._frames.expect(State.SALT.value, "m", LOGIN_BYTES)
         self._out = protocol.encode("M")
