@@ -157,7 +157,8 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
     if options.target is None and kind.target == "ID":
         raise ConfigError(f"{options.request} needs the number of a backend, {form}")
     if options.target is not None and "ID" in kind.target:
-        number_of(options)
+        # Made for its check of the range only, before anybody is asked.
+        (requests.process_info if kind.target == "[PID]" else requests.health_stats)(number_of(options))
     for switch in SWITCHES:
         if getattr(options, switch) and switch not in kind.switches:
             takers = ", ".join(name for name, one in KINDS.items() if switch in one.switches)

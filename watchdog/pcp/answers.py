@@ -26,7 +26,8 @@ from pgvigil.watchdog.pcp.records import (
     WatchdogNode,
 )
 
-NODE_FIELDS = (10, 12, 13)
+NODE_FIELDS_42 = (10,)
+NODE_FIELDS = (12, 13)
 PROCESS_FIELDS = (11, 17, 18, 21)
 MAX_NODE_FIELDS = max(NODE_FIELDS)
 MAX_PROCESS_FIELDS = max(PROCESS_FIELDS)
@@ -55,9 +56,9 @@ def _fields(what: str, items: list[bytes], allowed: tuple[int, ...]) -> Fields:
     return Fields(what, items)
 
 
-def node_info(node_id: int, items: list[bytes]) -> NodeInfo:
-    """A backend; the answer does not name it, so the question does."""
-    fields = _fields(f"backend {node_id}", items, NODE_FIELDS)
+def node_info(node_id: int, items: list[bytes], allowed: tuple[int, ...]) -> NodeInfo:
+    """A backend, in one of the `allowed` numbers of fields; the answer does not name it, so the question does."""
+    fields = _fields(f"backend {node_id}", items, allowed)
     since_43, since_44 = len(items) >= 12, len(items) >= 13
     return NodeInfo(
         node_id=node_id,
@@ -83,11 +84,14 @@ def _weight(value: float | None, node_id: int) -> float:
     return round(value / RAND_MAX, 6)
 
 
-def health(items: list[bytes]) -> HealthStats:
-    """Counters of health checks."""
-    fields = _fields("health stats", items, (HEALTH_FIELDS,))
+def health(node_id: int) -> Callable[[list[bytes]], HealthStats]:
+    """Reads the counters of the health checks of this backend."""
+    return lambda items: _health(node_id, _fields("health stats", items, (HEALTH_FIELDS,)))
+
+
+def _health(node_id: int, fields: Fields) -> HealthStats:
     return HealthStats(
-        node_id=fields.number("node id", 0, 127),
+        node_id=fields.number("node id", node_id, node_id),
         host=fields.text("host"),
         port=fields.number("port", 0, 65535),
         status=fields.text("status"),

@@ -166,7 +166,7 @@ def number(item: bytes, what: str, low: int, high: int) -> int:
     if not 1 <= len(digits) <= 20 or not digits.isdigit():
         raise PeerError(f"{what} is {shown(item)}, expected a number of {low} to {high}")
     if not low <= int(item) <= high:
-        raise PeerError(f"{what} is {int(item)}, expected {low} to {high}")
+        raise PeerError(f"{what} is {int(item)}, expected {low}" + (f" to {high}" if high > low else ""))
     return int(item)
 
 

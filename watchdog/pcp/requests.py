@@ -52,13 +52,13 @@ def node_count() -> Request[int]:
 
 def node_info(node_id: int = ALL) -> Request[tuple[NodeInfo, ...]]:
     """One backend, or all of them (`ALL`, since 4.3; 4.2 refuses it)."""
-    first = max(node_id, 0)
+    first, most = (0, MAX_NODES) if node_id == ALL else (node_id, 1)
 
     def reader() -> Rows[NodeInfo]:
         return Rows(
-            "node info", b"NodeInfo", answers.MAX_NODE_FIELDS, MAX_NODES,
-            lambda row, items: answers.node_info(first + row, items),
-            alone=lambda items: answers.node_info(first, items),
+            "node info", b"NodeInfo", answers.MAX_NODE_FIELDS, most,
+            lambda row, items: answers.node_info(first + row, items, answers.NODE_FIELDS),
+            alone=None if node_id == ALL else lambda items: answers.node_info(first, items, answers.NODE_FIELDS_42),
         )  # fmt: skip
 
     return Request("node-info", "I", _node(node_id, ALL), "i", reader)
@@ -66,8 +66,8 @@ def node_info(node_id: int = ALL) -> Request[tuple[NodeInfo, ...]]:
 
 def health_stats(node_id: int) -> Request[HealthStats]:
     """What health checks of one backend came to."""
-    fields = answers.HEALTH_FIELDS
-    return Request("health-stats", "H", _node(node_id), "h", lambda: Single("health stats", fields, answers.health))
+    fields, decode = answers.HEALTH_FIELDS, answers.health(node_id)
+    return Request("health-stats", "H", _node(node_id), "h", lambda: Single("health stats", fields, decode))
 
 
 def process_count() -> Request[tuple[int, ...]]:

@@ -7,7 +7,6 @@ import tracemalloc
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.unit.pcp import fake
@@ -24,8 +23,8 @@ SHORT_MS = 200
 """For what is to run out."""
 
 
-def client(place: tuple[str, int], **more: Any) -> Client:
-    return Client(Address(*place), **({"user": USER, "password": PASSWORD, "limit_ms": LIMIT_MS} | more))
+def client(place: tuple[str, int], password: str = PASSWORD, limit_ms: int = LIMIT_MS) -> Client:
+    return Client(Address(*place), USER, password, limit_ms)
 
 
 @pytest.mark.parametrize("version", fake.VERSIONS)
