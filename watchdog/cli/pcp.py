@@ -69,9 +69,7 @@ def _pool_status(client: Client, options: argparse.Namespace, limit_ms: int) -> 
 
 
 def _promote(client: Client, options: argparse.Namespace, limit_ms: int) -> Any:
-    if options.switchover:
-        client.require_switchover(number_of(options), limit_ms)
-    return client.ask(requests.promote(number_of(options), options.graceful, options.switchover), limit_ms)
+    return client.promote(number_of(options), options.graceful, options.switchover, limit_ms)
 
 
 def _optional(otherwise: int, make: Callable[[int], Request[Any]]) -> Ask:

@@ -129,11 +129,16 @@ class Client:
         count = self.ask(requests.node_count(), deadline.left_ms())
         return tuple(self.ask(requests.health_stats(node), deadline.left_ms()) for node in range(count))
 
-    def require_switchover(self, node_id: int, limit_ms: int = ANSWER_LIMIT_MS) -> None:
-        """`ConfigError` if this pgpool-II would promote without the switchover that is asked for (4.2)."""
-        node = self.ask(requests.node_info(node_id), limit_ms)[0]
-        if node.pg_status is None:
-            raise ConfigError(f"pgpool-II at {self.address} is of 4.2, expected 4.3 or newer for a switchover")
+    def promote(
+        self, node_id: int, graceful: bool = False, switchover: bool = False, limit_ms: int = ANSWER_LIMIT_MS
+    ) -> None:
+        """Promote a backend; `CommandError` if pgpool-II would say done, or nothing at all, without doing it."""
+        deadline = Deadline.after(limit_ms)
+        (node,) = self.ask(requests.node_info(node_id), deadline.left_ms())
+        obstacle = requests.promotion_obstacle(node, switchover)
+        if obstacle:
+            raise CommandError(f"pgpool-II at {self.address}: {obstacle}")
+        self.ask(requests.promote(node_id, graceful, switchover), deadline.left_ms())
 
     def close(self) -> None:
         """Say good-bye and hang up; waits for nothing."""

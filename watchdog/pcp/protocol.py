@@ -27,6 +27,10 @@ SALT_BYTES = 4
 SMALL_BYTES = 256 * 1024
 """Limit of most answers, notices on the way included."""
 
+CUT_ITEM_BYTES = 256
+"""Letter and text of a field that pgpool-II has cut; it then sends one stray byte before the next letter."""
+_AFTER_CUT = (b"D", b"H", b"F")
+
 ERROR, NOTICE = "E", "N"
 COMPLETE = b"CommandComplete"
 ARRAY_SIZE = b"ArraySize"
@@ -173,10 +177,15 @@ def number(item: bytes, what: str, low: int, high: int) -> int:
 def report(body: bytes) -> Report:
     """An error or notice: a letter and its text, again and again, and an empty item at the end."""
     found = dict.fromkeys("SCMDH", "")
+    previous = b""
     for item in split(body, "an error report", MAX_REPORT_FIELDS + 1):
-        letter, content = chr(item[0]) if item else "", text(item[1:])
-        if letter in found and letter:
-            found[letter] = content.strip()
+        if len(previous) == CUT_ITEM_BYTES and item[1:2] in _AFTER_CUT and item[:1] not in _AFTER_CUT:
+            item = item[1:]
+        previous = item
+        letter, content = chr(item[0]) if item else "", text(item[1:]).strip()
+        # The first one counts: behind a text that was cut anything may look like a field.
+        if content and letter in found and not found[letter]:
+            found[letter] = content
     if not found["S"] or not found["M"]:
         raise PeerError(f"an error report {shown(body)} without severity or message, expected both")
     return Report(found["S"], found["C"], found["M"], found["D"], found["H"])

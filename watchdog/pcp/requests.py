@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog.pcp import answers
 from pgvigil.watchdog.pcp.protocol import Done, Request, Rows, Single
-from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo, Parameter, ProcessInfo, WatchdogInfo
+from pgvigil.watchdog.pcp.records import BackendStatus, HealthStats, NodeInfo, Parameter, ProcessInfo, WatchdogInfo
 
 ALL = -1
 MAX_NODES = 128
@@ -126,12 +126,25 @@ def detach(node_id: int, graceful: bool = False) -> Request[None]:
 def promote(node_id: int, graceful: bool = False, switchover: bool = False) -> Request[None]:
     """Make a backend the primary; `switchover` (since 4.3) detaches the old one and runs failover_command.
 
-    4.2 reads the number and ignores what follows: without `switchover` the request serves it too, with it the caller
-    has to make sure of 4.3 first.
+    4.2 reads the number and ignores what follows. Ask `promotion_obstacle` first: pgpool-II does not say no where it
+    should.
     """
     # The number is followed by a blank, and the option by no NUL; pgpool-II counts on both.
     body = str(int(_node(node_id)[:-1])).encode() + b" \0" + (b"s" if switchover else b"n")
     return _order("promote", "j" if graceful else "J", body, "d")
+
+
+def promotion_obstacle(node: NodeInfo, switchover: bool) -> str:
+    """Why pgpool-II would not do what `promote` asks for although it does not refuse it; empty if nothing is known.
+
+    A backend that is down is not promoted, and pgpool-II (4.3.5) says done all the same; asked to do it gracefully it
+    never answers, and holds back new clients until it is restarted. 4.2 does not know a switchover and only promotes.
+    """
+    if node.status in (BackendStatus.DOWN, BackendStatus.UNUSED):
+        return f"backend {node.node_id} is {node.status.name.lower()}, expected it up or waiting: attach it first"
+    if switchover and node.pg_status is None:
+        return "this pgpool-II is of 4.2 and would promote without a switchover, expected 4.3 or newer"
+    return ""
 
 
 def recovery(node_id: int) -> Request[None]:

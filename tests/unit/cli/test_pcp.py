@@ -55,7 +55,7 @@ def test_every_request_has_a_name_and_a_kind() -> None:
 def test_every_request_of_every_version(version: str, tmp_path: Path, capsys: Capture) -> None:
     with pgpool(tmp_path, version) as place:
         for name, kind in pcp.KINDS.items():
-            argv = ["pcp", name, *(["1"] if kind.target == "ID" else []), *place]
+            argv = ["pcp", name, *(["0"] if kind.target == "ID" else []), *place]
             old = version in ("4.2", "4.3", "4.4", "4.5") and name in ("log-rotate", "invalidate-cache")
             assert main(argv) == (codes.FAILED if old else codes.OK), name
             shown = capsys.readouterr()
@@ -117,17 +117,19 @@ def test_health_stats_stand_upright_on_a_terminal() -> None:
 def test_an_order_says_that_it_was_taken(tmp_path: Path, capsys: Capture) -> None:
     server = Fake()
     with pgpool(tmp_path, answer=lambda: server.answer) as place:
-        assert main(["pcp", "promote", "1", "--switchover", "-g", *place]) == codes.OK
-        assert "was told to promote backend 1, and said done" in capsys.readouterr().out
+        assert main(["pcp", "promote", "0", "--switchover", "-g", *place]) == codes.OK
+        assert "was told to promote backend 0, and said done" in capsys.readouterr().out
         assert main(["pcp", "stop", "-m", "fast", "--cluster", *place]) == codes.OK
-    assert ("j", b"1 \0s") in server.asked and ("t", b"f") in server.asked
+    assert ("j", b"0 \0s") in server.asked and ("t", b"f") in server.asked
 
 
-def test_a_switchover_is_refused_before_4_2_ignores_it(tmp_path: Path, capsys: Capture) -> None:
+def test_a_promotion_that_would_not_be_carried_out_is_refused(tmp_path: Path, capsys: Capture) -> None:
     server = Fake("4.2")
     with pgpool(tmp_path, answer=lambda: server.answer) as place:
-        assert main(["pcp", "promote", "1", "--switchover", *place]) == codes.USAGE
-    assert "expected 4.3 or newer" in capsys.readouterr().err
+        assert main(["pcp", "promote", "0", "--switchover", *place]) == codes.FAILED
+        assert "expected 4.3 or newer" in capsys.readouterr().err
+        assert main(["pcp", "promote", "1", "-g", *place]) == codes.FAILED
+        assert "backend 1 is down" in capsys.readouterr().err
     assert not {"J", "j"} & {letter for letter, _ in server.asked}
 
 

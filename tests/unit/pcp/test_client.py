@@ -39,12 +39,18 @@ def test_over_tcp_and_over_a_unix_socket(version: str, tmp_path: Path) -> None:
             assert len(pcp.ask(requests.process_info(), LIMIT_MS)) == 2
 
 
-def test_a_switchover_is_not_asked_of_a_version_that_would_ignore_it() -> None:
-    expected = pytest.raises(ConfigError, match=r"is of 4\.2, expected 4\.3 or newer")
-    with serving(lambda: Fake("4.2").answer) as place, client(place) as pcp, expected:
-        pcp.require_switchover(1, LIMIT_MS)
-    with serving(lambda: Fake("4.3").answer) as place, client(place) as pcp:
-        pcp.require_switchover(1, LIMIT_MS)
+def test_a_promotion_that_pgpool_would_not_carry_out_is_not_ordered() -> None:
+    server = Fake("4.2")
+    expected = pytest.raises(CommandError, match=r"is of 4\.2 and would promote without a switchover, expected 4\.3")
+    with serving(lambda: server.answer) as place, client(place) as pcp, expected:
+        pcp.promote(0, switchover=True, limit_ms=LIMIT_MS)
+    expected = pytest.raises(CommandError, match="backend 1 is down, expected it up or waiting: attach it first")
+    with serving(lambda: server.answer) as place, client(place) as pcp, expected:
+        pcp.promote(1, limit_ms=LIMIT_MS)
+    assert "J" not in {letter for letter, _ in server.asked}
+    with serving(lambda: server.answer) as place, client(place) as pcp:
+        pcp.promote(0, limit_ms=LIMIT_MS)
+    assert ("J", b"0 \0n") in server.asked
 
 
 def test_it_says_good_bye() -> None:

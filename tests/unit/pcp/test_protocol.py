@@ -153,6 +153,16 @@ def test_an_error_report() -> None:
     assert str(event.report) == "ERROR: no such node (node 7); look at pgpool.conf"
 
 
+def test_a_text_that_pgpool_has_cut_is_followed_by_a_stray_byte() -> None:
+    """As 4.3.5 sends it: 255 bytes of text, NUL, a byte of whatever lay there, and the next field."""
+    for stray in (b"p", b"\0", b"S", b"\xff"):
+        body = b"SERROR\0CXX000\0M" + b"x" * 255 + b"\0" + stray + b"Dwhy\0Frecovery.c\0L348\0\0"
+        found = report(body)
+        assert (found.severity, found.message, found.detail) == ("ERROR", "x" * 255, "why"), stray
+    found = report(b"SERROR\0M" + b"x" * 255 + b"\0Hdo that\0Dwhy\0\0")
+    assert (found.hint, found.detail) == ("do that", "why")
+
+
 def test_an_error_report_without_severity_or_message_is_none() -> None:
     for body in (b"", b"\0", b"Mno\0\0", b"SERROR\0\0", b"SERROR\0Mno", b"S\0M\0\0", b"Q\0" * 40):
         with pytest.raises(PeerError, match="expected"):
