@@ -73,7 +73,7 @@ WATCHDOG_NODE = {
 }  # fmt: skip
 WATCHDOG = {
     "RemoteNodeCount": 2, "MemberRemoteNodeCount": 2, "NodesRequireForQuorum": 2, "QuorumStatus": 1,
-    "AliveNodeCount": 1, "Escalated": True, "LeaderNodeName": "10.0.0.1:9999 Linux pg01",
+    "AliveNodeCount": 1, "Escalated": 1, "LeaderNodeName": "10.0.0.1:9999 Linux pg01",
     "LeaderHostName": "10.0.0.1", "NodeCount": 1, "WatchdogNodes": [WATCHDOG_NODE],
 }  # fmt: skip
 SINCE_43 = ("MemberRemoteNodeCount", "NodesRequireForQuorum", "Membership", "MembershipString")
