@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import pytest
 from tests.unit.pcp import fake
 from tests.unit.pcp.fake import Fake, serving
 
-from pgvigil.ipc.errors import CommandError, ConfigError
+from pgvigil.ipc.errors import CommandError, ConfigError, PeerError
 from pgvigil.watchdog.cli.pcp_render import local_time
 from pgvigil.watchdog.demo.cluster import PGVIGIL
 from pgvigil.watchdog.demo.lab import DATABASE_ADDRESS, Lab
-from pgvigil.watchdog.demo.run import wait_until
+from pgvigil.watchdog.demo.run import title, wait_until
 from pgvigil.watchdog.demo.services import (
     PCP_PASSWORD,
     PCP_PORT,
@@ -81,13 +81,45 @@ def connect(pool: Pgpool) -> Client:
 
 
 def ask(pool: Pgpool, request: Request[Any]) -> Any:
+    """Ask once, or order once."""
     with connect(pool) as pcp:
         return pcp.ask(request, LIMIT_MS)
 
 
-def nodes(pool: Pgpool) -> tuple[NodeInfo, ...]:
+def question(pool: Pgpool, request: Request[Any]) -> Any:
+    """Ask until it answers: pgpool-II starts its PCP process again a second after every change, and forgets callers."""
+    answers: list[Any] = []
+
+    def answered() -> bool:
+        try:
+            with connect(pool) as pcp:
+                answers.append(pcp.ask(request, 2000))
+        except (PeerError, CommandError) as error:
+            if isinstance(error, PcpRefused):
+                raise
+            return False
+        return True
+
+    wait_until(answered, LIMIT_S, f"pgpool-II to answer {request.name}", 0.1)
+    return answers[0]
+
+
+def pcp_process(pool: Pgpool) -> list[int]:
+    """The pid of the process that forks the workers of PCP."""
+    return [pid for pid in pool.pids() if title(pid).startswith("pgpool: PCP: wait")]
+
+
+def order(pool: Pgpool, carry_out: Callable[[Client], object]) -> None:
+    """One order, and the new PCP process that follows when it has been carried out."""
+    before = pcp_process(pool)
     with connect(pool) as pcp:
-        return pcp.nodes(LIMIT_MS)
+        carry_out(pcp)
+    wait_until(lambda: pcp_process(pool) not in (before, []), LIMIT_S, "pgpool-II to start its PCP process again", 0.1)
+
+
+def nodes(pool: Pgpool) -> tuple[NodeInfo, ...]:
+    found: tuple[NodeInfo, ...] = question(pool, requests.node_info())
+    return found
 
 
 def wait_for(pool: Pgpool, what: str, *statuses: BackendStatus) -> tuple[NodeInfo, ...]:
@@ -101,19 +133,19 @@ def test_every_question(pgpool: Pgpool) -> None:
     assert ask(pgpool, requests.node_count()) == 2
     first, second = wait_for(pgpool, "both backends to be usable", BackendStatus.UP, BackendStatus.UP)
     assert (first.node_id, first.host, first.port, first.weight) == (0, DATABASE_ADDRESS, POSTGRES_PORT, 0.5)
-    assert (first.role, second.role, first.pg_status) == (Role.PRIMARY, Role.STANDBY, "up")
-    assert ask(pgpool, requests.node_info(1)) == (second,)
-    wait_until(lambda: ask(pgpool, requests.health_stats(0)).success > 0, LIMIT_S, "a health check", 0.2)
+    assert {first.role, second.role} == {Role.PRIMARY, Role.STANDBY} and first.pg_status == "up"
+    assert question(pgpool, requests.node_info(1)) == (second,)
+    wait_until(lambda: question(pgpool, requests.health_stats(0)).success > 0, LIMIT_S, "a health check", 0.2)
     with connect(pgpool) as pcp:
         assert [stats.host for stats in pcp.all_health_stats(LIMIT_MS)] == [DATABASE_ADDRESS] * 2
-    pids = ask(pgpool, requests.process_count())
+    pids = question(pgpool, requests.process_count())
     assert len(pids) == 8 and set(pids) <= set(pgpool.pids())
-    slots = ask(pgpool, requests.process_info())
+    slots = question(pgpool, requests.process_info())
     assert {slot.pid for slot in slots} == set(pids) and {slot.backend_id for slot in slots} == {0, 1}
-    assert {slot.pid for slot in ask(pgpool, requests.process_info(pids[3]))} == {pids[3]}
-    parameters = {one.name: one.value for one in ask(pgpool, requests.pool_status())}
+    assert {slot.pid for slot in question(pgpool, requests.process_info(pids[3]))} == {pids[3]}
+    parameters = {one.name: one.value for one in question(pgpool, requests.pool_status())}
     assert parameters["port"] == str(PGPOOL_PORT) and parameters["backend_hostname1"] == DATABASE_ADDRESS
-    ask(pgpool, requests.no_operation())
+    question(pgpool, requests.no_operation())
     with connect(pgpool) as pcp:
         pcp.ask(requests.set_messages("debug1"), LIMIT_MS)
         assert pcp.ask(requests.node_count(), LIMIT_MS) == 2
@@ -121,6 +153,7 @@ def test_every_question(pgpool: Pgpool) -> None:
 
 
 def test_refusals_keep_what_pgpool_said(pgpool: Pgpool) -> None:
+    primary = next(node.node_id for node in nodes(pgpool) if node.role is Role.PRIMARY)
     for request, words in (
         (requests.node_info(7), "invalid node ID : 7"),
         (requests.health_stats(2), "stats data for node ID 2 does not exist"),
@@ -128,8 +161,7 @@ def test_refusals_keep_what_pgpool_said(pgpool: Pgpool) -> None:
         (requests.watchdog_info(), "use_watchdog is off there"),
         (requests.log_rotate(), "needs pgpool-II 4.6 or newer"),
         (requests.invalidate_cache(), "needs pgpool-II 4.6 or newer"),
-        (requests.recovery(1), "remote start failed"),
-        (requests.promote(0), "already primary"),
+        (requests.promote(primary), "already primary"),
         (requests.set_messages("loud"), "loud"),
     ):
         with pytest.raises(PcpRefused, match=words) as raised:
@@ -140,22 +172,23 @@ def test_refusals_keep_what_pgpool_said(pgpool: Pgpool) -> None:
             Client(Address(str(pgpool.folder), PCP_PORT), user, password, LIMIT_MS)
 
 
-def test_every_order_that_leaves_it_running(pgpool: Pgpool) -> None:
-    wait_for(pgpool, "both backends to be usable", BackendStatus.UP, BackendStatus.UP)
-    ask(pgpool, requests.reload())
+def test_attach_detach_and_promote(pgpool: Pgpool) -> None:
+    found = wait_for(pgpool, "both backends to be usable", BackendStatus.UP, BackendStatus.UP)
+    standby = next(node.node_id for node in found if node.role is Role.STANDBY)
+    down = [BackendStatus.UP, BackendStatus.UP]
+    down[standby] = BackendStatus.DOWN
     for graceful in (False, True):
-        ask(pgpool, requests.detach(1, graceful))
-        wait_for(pgpool, "backend 1 to be down", BackendStatus.UP, BackendStatus.DOWN)
-        with connect(pgpool) as pcp, pytest.raises(CommandError, match="backend 1 is down"):
-            pcp.promote(1, graceful=True, limit_ms=LIMIT_MS)
-        ask(pgpool, requests.attach(1))
-        wait_for(pgpool, "backend 1 to be back", BackendStatus.UP, BackendStatus.UP)
-    with connect(pgpool) as pcp:
-        pcp.promote(1, limit_ms=LIMIT_MS)
-    _, second = wait_for(pgpool, "backend 1 to be the primary", BackendStatus.DOWN, BackendStatus.UP)
-    assert second.role is Role.PRIMARY
-    ask(pgpool, requests.attach(0))
-    wait_for(pgpool, "backend 0 to be back", BackendStatus.UP, BackendStatus.UP)
+        order(pgpool, lambda pcp, graceful=graceful: pcp.ask(requests.detach(standby, graceful), LIMIT_MS))  # type: ignore[misc]
+        wait_for(pgpool, "the standby to be down", *down)
+        with connect(pgpool) as pcp, pytest.raises(CommandError, match=f"backend {standby} is down"):
+            pcp.promote(standby, graceful=True, limit_ms=LIMIT_MS)
+        order(pgpool, lambda pcp: pcp.ask(requests.attach(standby), LIMIT_MS))
+        wait_for(pgpool, "the standby to be back", BackendStatus.UP, BackendStatus.UP)
+    order(pgpool, lambda pcp: pcp.promote(standby, limit_ms=LIMIT_MS))
+    promoted = wait_for(pgpool, "the other one to be down", *reversed(down))
+    assert promoted[standby].role is Role.PRIMARY
+    order(pgpool, lambda pcp: pcp.ask(requests.attach(1 - standby), LIMIT_MS))
+    wait_for(pgpool, "the other one to be back", BackendStatus.UP, BackendStatus.UP)
 
 
 def test_the_command_over_tcp_says_what_pgpools_own_tool_says(hosts: Lab, pgpool: Pgpool, tmp_path: Path) -> None:
@@ -182,32 +215,30 @@ def test_the_command_over_tcp_says_what_pgpools_own_tool_says(hosts: Lab, pgpool
         assert line.endswith(local_time(node["changed_at_s"]))
 
 
-def test_its_own_watchdog(hosts: Lab) -> None:
+def test_its_own_watchdog_and_its_end(hosts: Lab) -> None:
+    """What only a pgpool-II can be asked that nobody else needs."""
     pool = Pgpool(hosts, hosts.node(2), OWN_WATCHDOG)
     pool.start(wait=False)
 
-    def info() -> WatchdogInfo | None:
-        try:
-            found: WatchdogInfo = ask(pool, requests.watchdog_info())
-        except CommandError:
-            return None  # it does not listen yet
-        return found
-
     def leads() -> bool:
-        found = info()
-        return found is not None and found.nodes[0].state_name == "LEADER"
+        try:
+            found: WatchdogInfo = question(pool, requests.watchdog_info())
+        except PcpRefused:
+            return False  # its own watchdog is not that far
+        return found.nodes[0].state_name == "LEADER"
 
-    try:
-        wait_until(leads, LIMIT_S, "pgpool-II's watchdog to lead", 0.2)
-        found = info()
-        assert found is not None
-        assert (found.remote_nodes, found.alive_remote_nodes, len(found.nodes)) == (0, 0, 1)
-        assert (found.nodes[0].pgpool_port, found.nodes[0].watchdog_port) == (PGPOOL_PORT, 9700)
-        assert found.leader_name == found.nodes[0].name
-        assert ask(pool, requests.watchdog_info(0)) == found
-    finally:
-        ask(pool, requests.stop("fast"))
-        wait_until(lambda: not pool.pids(), LIMIT_S, "pgpool-II to stop", 0.1)
+    wait_until(leads, LIMIT_S, "pgpool-II's watchdog to lead", 0.2)
+    found = question(pool, requests.watchdog_info())
+    assert (found.remote_nodes, found.alive_remote_nodes, len(found.nodes)) == (0, 0, 1)
+    assert (found.nodes[0].pgpool_port, found.nodes[0].watchdog_port) == (PGPOOL_PORT, 9700)
+    assert found.leader_name == found.nodes[0].name
+    assert question(pool, requests.watchdog_info(0)) == found
+    ask(pool, requests.reload())
+    assert question(pool, requests.node_count()) == 1
+    with pytest.raises(PcpRefused, match="primary server cannot be recovered"):
+        ask(pool, requests.recovery(0))
+    ask(pool, requests.stop("fast"))
+    wait_until(lambda: not pool.pids(), LIMIT_S, "pgpool-II to stop", 0.1)
 
 
 # --- pgpool-II's own tools against our picture of it ------------------------------------------------------------------

@@ -117,6 +117,7 @@ class Pgpool:
         (self.folder / "pgpool.conf").write_text(_as_conf(settings), encoding="ascii")
         (self.folder / "pcp.conf").write_bytes(PCP_USER.encode() + b":" + stored(PCP_PASSWORD.encode()) + b"\n")
         (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        (self.folder / "pgpool_node_id").write_text("0\n", encoding="ascii")
         files = [(f"-{letter}", str(self.folder / name)) for letter, name in _FILES.items()]
         argv = ("pgpool", "-n", "-D", *(part for pair in files for part in pair))
         self._process = self._lab.start(self.node, (*_OWN_IPC, "--", *argv), "pgpool.log")
