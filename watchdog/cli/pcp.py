@@ -131,7 +131,7 @@ def pcp(options: argparse.Namespace) -> int:
         except PcpRefused as error:
             return _refused(options, target, error)
         except PeerError as error:
-            if not kind.order:
+            if not client.has_ordered:
                 raise
             return _unknown(options, target, error)
         notices = [str(notice) for notice in client.notices]

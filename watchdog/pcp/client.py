@@ -83,6 +83,8 @@ class Client:
     def __init__(self, address: Address, user: str, password: str, limit_ms: int = CONNECT_LIMIT_MS) -> None:
         self.address = address
         self.notices: deque[Report] = deque(maxlen=KEPT_NOTICES)
+        self.has_ordered = False
+        """Whether anything was asked that changes something: then a missing answer means an unknown outcome."""
         self._session = Session(user, password)
         deadline = Deadline.after(limit_ms)
         self._socket = _connect(address, deadline)
@@ -104,6 +106,7 @@ class Client:
             raise PeerError(f"pgpool-II at {self.address} has hung up, expected a connection for {request.name}")
         deadline = Deadline.after(limit_ms)
         self._session.ask(request)
+        self.has_ordered |= request.changes
         if not request.answer:
             self._send(deadline)
             return request.reader().value()
