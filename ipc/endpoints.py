@@ -49,6 +49,11 @@ def sender_endpoint(run_dir: str, path: int) -> str:
     return f"ipc://{run_dir}/sender-{path}.ipc"
 
 
+def file_of(endpoint: str) -> str:
+    """The socket's file."""
+    return endpoint.removeprefix("ipc://")
+
+
 def control_endpoint(run_dir: str) -> str:
     """Where watchdog main serves the command line."""
     return f"ipc://{run_dir}/control.ipc"

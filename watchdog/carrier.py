@@ -1,7 +1,8 @@
 """Carries the core's effects out, in their order: nothing leaves the node before what precedes it is durable.
 
 Orders on the gate and the address never wait for the disk: a slow disk must not keep a gate from being closed, and
-what opens it follows from acknowledgements that only durable state could have earned.
+what opens it follows from acknowledgements that only durable state could have earned. Behind a disk that hangs
+messages are dropped beyond a limit: the protocol repeats them or does without.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pgvigil.ipc.errors import CommandError
-from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, HoldVip, KeepVip, Note, Persist
+from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, HoldVip, KeepVip, Level, Note, Persist, Send
 from pgvigil.watchdog.core.record import Record
+
+MAX_WAITING = 1024
 
 
 class RecordWriter(Protocol):
@@ -49,6 +52,7 @@ class Carrier:
         self._on_vip_down = on_vip_down
         self._act = act
         self._waiting: deque[int | Effect] = deque()
+        self._dropping = False
 
     @property
     def idle(self) -> bool:
@@ -62,9 +66,17 @@ class Carrier:
                 self._waiting.append(self._writer.submit(effect.record))
             elif not self._at_once(effect):
                 if self._waiting:
-                    self._waiting.append(effect)
+                    self._wait(effect)
                 else:
                     self._act(effect)
+
+    def _wait(self, effect: Effect) -> None:
+        if not isinstance(effect, Send) or len(self._waiting) < MAX_WAITING:
+            self._waiting.append(effect)
+        elif not self._dropping:
+            self._dropping = True
+            text = f"the disk hangs: {MAX_WAITING} messages wait for the record, and what comes now is dropped"
+            self._act(Note(Level.WARNING, text))
 
     def _at_once(self, effect: Effect) -> bool:
         if isinstance(effect, HoldVip):
@@ -96,3 +108,4 @@ class Carrier:
             else:
                 self._waiting.popleft()
                 self._act(head)
+        self._dropping = False

@@ -247,10 +247,10 @@ def _take_lock(folder: int, path: str) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        text = _holder_text(descriptor)
         os.close(descriptor)
         raise CommandError(
-            f"{path} is locked by another pgvigil (process {holder}): stop that one, or give this node "
+            f"{path} is locked by another pgvigil (process {text}): stop that one, or give this node "
             f"a state folder of its own"
         ) from None
     except OSError as error:
@@ -258,6 +258,25 @@ def _take_lock(folder: int, path: str) -> int:
             os.close(descriptor)
         raise CommandError(f"cannot lock {path}: {error.strerror}") from None
     return descriptor
+
+
+def holder(state_dir: str) -> str | None:
+    """The process that holds the lock of a state folder, as it wrote it there; None if nobody does."""
+    try:
+        descriptor = os.open(os.path.join(state_dir, LOCK_NAME), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # whoever opens the store will say what is wrong with the folder
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder_text(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder_text(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
 
 
 def _write_file(folder: int, data: bytes) -> None:

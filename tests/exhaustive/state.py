@@ -34,7 +34,7 @@ IGNORED = (
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
     "round_number", "stepped_back_in_round", "successor", "committed_stamp", "change_request", "views", "fence",
-    "stopping", "promise",
+    "stopping", "promise", "round_ns",
 )  # fmt: skip
 # Instants that only matter while they lie ahead.
 AHEAD = (
@@ -112,7 +112,7 @@ def age(core: Watchdog, passed_ns: int) -> None:
 
 def _age_maybe(core: Watchdog, passed_ns: int) -> None:
     """Instants of the past that are compared with now after something was added to them."""
-    oldest_rank_ns = BASE_NS - (len(core.settings.nodes) + 2) * core.settings.stagger_ns
+    oldest_rank_ns = BASE_NS - (len(core.settings.nodes) + 2) * core.stagger_ns
     if core.free_since_ns is not None:
         core.free_since_ns = max(core.free_since_ns - passed_ns, oldest_rank_ns)
     if core.expected_wake_ns is not None:

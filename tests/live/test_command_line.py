@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.live.clusters import Cluster, Member, leadership_stays, observe
 from tests.live.conftest import MakeCluster
@@ -67,6 +70,39 @@ def test_a_deleted_pid_file_is_made_again(cluster: Cluster) -> None:
         assert leader.supervisor_pid() == pid
         outcome = leader.run("start")
         assert (outcome.code, f"pid {pid} holds" in outcome.errors) == (ALREADY_RUNNING, True), outcome
+
+
+def test_a_deleted_run_directory_is_made_again_and_the_leader_stays(cluster: Cluster) -> None:
+    with leadership_stays(cluster) as leader:
+        pid, mark, before = leader.supervisor_pid(), leader.mark(), leader.children()
+        shutil.rmtree(leader.run_dir)
+        leader.wait_since(mark, "was deleted while pgvigil runs; it was made again")
+        leader.wait_since(mark, "watchdog main is restarted, because its sockets in .* are gone", 20)
+        wait_for("an answer of the restarted node", lambda: leader.run("status").code == 0, 20)
+        assert leader.supervisor_pid() == pid
+        assert stat.S_IMODE(leader.run_dir.stat().st_mode) == 0o700
+        anew = leader.children()
+        kept = {name for name, child in before.items() if anew.get(name) == child}
+        assert kept == {name for name in before if name.startswith("heartbeat receiver")}
+        cluster.settle()
+
+
+def test_a_start_into_a_deleted_run_directory_leaves_the_running_node_alone(cluster: Cluster) -> None:
+    """Before its supervisor has noticed, only the lock in state_dir tells that the node runs."""
+    with leadership_stays(cluster) as leader:
+        supervisor = psutil.Process(leader.supervisor_pid())
+        main = leader.children()["watchdog main"]
+        supervisor.suspend()
+        try:
+            shutil.rmtree(leader.run_dir)
+            outcome = leader.run("start")
+        finally:
+            supervisor.resume()
+        assert outcome.code == ALREADY_RUNNING, outcome
+        assert f"watchdog main, process {main}, holds " in outcome.errors
+        wait_for("an answer of the node", lambda: leader.run("status").code == 0, 20)
+        assert leader.supervisor_pid() == supervisor.pid
+        cluster.settle()
 
 
 def test_a_run_directory_of_somebody_else_is_refused(cluster: Cluster) -> None:

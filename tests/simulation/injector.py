@@ -359,6 +359,8 @@ class Injector:
 
     def _reload(self, host: Host, fault: Fault) -> str | None:
         percent = LEASE_FACTORS[fault.number % 3]
+        if self._options.slow_disks:
+            percent = max(percent, 100)  # two writes must fit into a lease
         lease_ms = max(self._options.lease_ms * percent // 100, 3 * self._options.renew_ms, 300)
         for other in self._hosts.values():
             other.settings = self._options.settings(other.id, min(lease_ms, 60_000))

@@ -17,6 +17,7 @@ from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
 SIZES = (1, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 9)
 LEASES_MS = (300, 1000, 1000, 5000, 20_000, 60_000, 60_000, 60_000)
 WITHIN_PPM = 4900  # two such clocks differ by less than 1 %
+SLOW_DISKS = 0.08  # of the seeds: each of the two fsyncs of a write takes 50 to 150 ms for an L of a second
 PROFILES = (
     "mixed",
     "mixed",
@@ -70,6 +71,7 @@ class Options:
     mean_leases: float
     heal_all: bool
     brief: bool = False
+    slow_disks: bool = False
 
     @property
     def lease_ns(self) -> int:
@@ -150,7 +152,14 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
         options = replace(options, heal_all=False)
     if options.profile == "witnesses":
         options = _with_witnesses(options, 3 if size <= 4 else 5)
-    return _brief(options) if brief else options
+    if brief:
+        return _brief(options)
+    return with_slow_disks(options) if random.Random(f"{seed} disks").random() < SLOW_DISKS else options
+
+
+def with_slow_disks(options: Options) -> Options:
+    """All disks so slow that a round of R is never long enough, but L is: two writes and four ways fit into it."""
+    return replace(options, slow_disks=True, disk_us=(options.lease_ms * 100, options.lease_ms * 300))
 
 
 def _with_witnesses(options: Options, size: int) -> Options:

@@ -32,6 +32,7 @@ from pgvigil.watchdog.core.record import Document
 
 NS_PER_HOUR = 3600 * NS_PER_S
 PEACE_LEASES = 6
+SLOW_DISKS_LEASES = 4  # with slow disks: rounds that end too early until their limit has doubled often enough
 MOST_STEPS = 20_000_000
 OURS = (Violation, InvariantError, CommandError, AssertionError, ArithmeticError, LookupError)
 
@@ -138,7 +139,8 @@ class Run:
         renew_ns = self.options.renew_ms * NS_PER_MS
         plain_ns = self.most_lease_ns + (self.options.size - 1) * renew_ns // 2 + renew_ns
         deadtime_ns = self.options.deadtime_ms * NS_PER_MS
-        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S
+        slow_ns = SLOW_DISKS_LEASES * self.most_lease_ns if self.options.slow_disks else 0
+        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S + slow_ns
 
     def _heal(self) -> None:
         self.injector.end()

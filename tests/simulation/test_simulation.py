@@ -13,7 +13,7 @@ from tests.simulation import batch
 from tests.simulation.faults import Fault, schedule
 from tests.simulation.mutant_table import MUTANTS
 from tests.simulation.mutants import Mutant, changed
-from tests.simulation.options import LEASES_MS, PROFILES, Options, draw
+from tests.simulation.options import LEASES_MS, PROFILES, Options, draw, with_slow_disks
 from tests.simulation.run import Result, Run
 from tests.simulation.shrink import Shrinker
 from tests.simulation.summary import Summary
@@ -38,6 +38,17 @@ def test_no_profile_breaks_a_promise(profile: str) -> None:
     if result.checker:
         pytest.fail(result.report(), pytrace=False)
     assert result.counts["faults"] > 0 and result.counts["elections"] > 0
+
+
+def test_slow_disks_break_no_promise_and_keep_no_cluster_down() -> None:
+    """Writes that take longer than R; some seeds of every run of hours have them."""
+    assert {draw(seed).slow_disks for seed in batch.seeds_for(100)} == {True, False}
+    for seed in range(1, 9):
+        options = with_slow_disks(draw(seed, brief=True))
+        result = Run(options).run()
+        if result.checker:
+            pytest.fail(result.report(), pytrace=False)
+        assert result.counts["elections"] > 0
 
 
 def test_a_seed_repeats_exactly() -> None:

@@ -62,12 +62,12 @@ class CoreSettings:
 
     @property
     def stagger_ns(self) -> int:
-        """P10: half a renewal interval; at least two round trips and two fsyncs."""
+        """P10: half a renewal interval; at least two round trips and two writes, see `Base.stagger_ns`."""
         return self.renew_ms * NS_PER_MS // 2
 
     @property
     def round_ns(self) -> int:
-        """P13: how long a round of questions may take."""
+        """P13: how long a round of questions may take; one of votes may take longer, see `Base.round_ns`."""
         return self.renew_ms * NS_PER_MS
 
 
@@ -159,6 +159,7 @@ class Base(ABC):
         self.vote_granted_to = 0
         # the candidate
         self.round: Round | None = None
+        self.round_ns = settings.round_ns  # P13: the limit of the next round of votes; changes only when one ends
         self.round_number = 0
         self.free_since_ns: int | None = None
         self.pause_until_ns = 0
@@ -274,6 +275,11 @@ class Base(ABC):
     def renew_ns(self) -> int:
         """R, kept to at most L/3 even if the document's L is shorter than the file's."""
         return min(self.settings.renew_ms * NS_PER_MS, self.lease_ns // 3)
+
+    @property
+    def stagger_ns(self) -> int:
+        """P10: half a round, so that it grows with the writes that a round of votes has to wait for."""
+        return self.round_ns // 2
 
     def label(self, node_id: int) -> str:
         """A node's name for people."""

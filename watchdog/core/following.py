@@ -152,8 +152,17 @@ class Following(Base):
         self.known_term = max(self.known_term, message.term)
         self.persist(term=message.term, voted_for=sender)
         self.vote_granted_to = sender
-        self.vote_granted_until_ns = self.now_ns + self.settings.round_ns
+        self.vote_granted_until_ns = self.now_ns + self._granted_ns(message)
+        if message.round_ms:
+            self.pause_until_ns = self.vote_granted_until_ns  # it may be winning for longer than the stagger
         self.send(sender, Granted(message.round_id, message.term, real=True))
+
+    def _granted_ns(self, message: Vote) -> int:
+        """P13: one round. A candidate with slow disks tells its own, of L at most; half of it more is for the write
+        that stands between its victory and its first renewal.
+        """
+        told_ns = min(message.round_ms * NS_PER_MS, self.lease_ns)
+        return max(told_ns * 3 // 2, self.settings.round_ns)
 
     def _refusal(self, sender: int, record_id: int, message: PreVote | Vote) -> str | None:
         """Why this node will not vote for a candidate, or None (P5, P11, P14, P18)."""

@@ -147,9 +147,15 @@ class Leading(Standing):
             and self.known_term > self.lease.term
             and self.round is None
             and self.now_ns >= max(self.pause_until_ns, self.restart_wait_until_ns)  # P14
+            and self._time_to_be_elected_again(self.lease)
         ):
             self.note(f"term {self.known_term} is known somewhere: has itself elected again while its lease runs")
             self._ask()
+
+    def _time_to_be_elected_again(self, lease: Lease) -> bool:
+        """A round of votes stops the renewals. With slow disks it begins right after one, or the lease ends in it."""
+        fresh_ns = 0 if self.round_ns == self.settings.round_ns else self.lease_ns * 3 // 4
+        return lease.held(self.now_ns + fresh_ns)
 
     def expire_lease(self) -> None:
         """P6: a leader without a lease stops renewing and steps down."""

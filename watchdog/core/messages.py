@@ -75,11 +75,12 @@ class PreVote:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Vote for me in `term` (P11)."""
+    """Vote for me in `term` (P11). `round_ms` is how long the candidate waits for votes, 0 for the usual R (P13)."""
 
     round_id: RoundId
     term: int
     stamp: Stamp
+    round_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from pgvigil.watchdog.core.base import Round
 from pgvigil.watchdog.core.following import Following
+from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Granted, PreVote, Refused, RoundId, Vote
 from pgvigil.watchdog.core.quorum import Tally, tally
 from pgvigil.watchdog.core.states import State, Trigger
@@ -17,6 +18,7 @@ class Standing(Following):
     def advance_standing(self) -> None:
         """Stand when it is this node's turn, end rounds that are over."""
         if self.round is not None and self.now_ns >= self.round.ends_at_ns:
+            self._learn_pace(self.round)
             self._round_lost("no majority answered in time")
         if self.state in (State.ASKING, State.VOTING) and self.unfit_reason() is not None:
             self.round = None
@@ -29,7 +31,7 @@ class Standing(Following):
         """P10: the instant to stand, or None while something must happen first."""
         if self.free_since_ns is None:
             return None
-        return max(self.free_since_ns + self.rank() * self.settings.stagger_ns, self.pause_until_ns)
+        return max(self.free_since_ns + self.rank() * self.stagger_ns, self.pause_until_ns)
 
     def note_freedom(self) -> None:
         """P10: since when nothing but rank has kept this node from standing."""
@@ -59,7 +61,8 @@ class Standing(Following):
     def _next_round(self, term: int, real: bool) -> Round:
         self.round_number += 1
         round_id = RoundId(self.record.boot, self.round_number)
-        return Round(round_id, term, real, self.now_ns + self.settings.round_ns, {self.me}, set(), {})
+        limit_ns = self.round_ns if real else self.settings.round_ns
+        return Round(round_id, term, real, self.now_ns + limit_ns, {self.me}, set(), {})
 
     def _ask(self) -> None:
         """P11, P12: pre-votes first, for a term above every term ever heard of."""
@@ -80,9 +83,10 @@ class Standing(Following):
         self.persist(term=term, voted_for=self.me)
         self.known_term = max(self.known_term, term)
         self.round = self._next_round(term, real=True)
+        told_ms = 0 if self.round_ns == self.settings.round_ns else self.round_ns // NS_PER_MS
         for voter in self.voter_ids:
             if voter != self.me:
-                self.send(voter, Vote(self.round.round_id, term, self.record.stamp))
+                self.send(voter, Vote(self.round.round_id, term, self.record.stamp, told_ms))
         self._count()
 
     def on_granted(self, sender: int, record_id: int, message: Granted) -> None:
@@ -127,6 +131,8 @@ class Standing(Following):
         if asked is None:
             return
         outcome = tally(self.voter_ids, asked.yes, asked.no)
+        if outcome is not Tally.PENDING:
+            self._learn_pace(asked)
         if outcome is Tally.LOST:
             said = "; ".join(f"{self.label(node)}: {reason}" for node, reason in sorted(asked.reasons.items()))
             self._round_lost(said or "a majority refused")
@@ -136,6 +142,18 @@ class Standing(Following):
                 self.won(asked.term)
             else:
                 self._stand(asked.term)
+
+    def _learn_pace(self, asked: Round) -> None:
+        """P13: how long the next round of votes may take. Pre-votes write nothing, so they tell nothing of the disks.
+
+        Candidate and voters have to write before they speak. A round that was not answered in time doubles the limit,
+        up to L (writes that slow earn no lease either); answers within a quarter of it halve it, down to R.
+        """
+        left_ns = asked.ends_at_ns - self.now_ns
+        if asked.real and left_ns <= 0:
+            self.round_ns = max(min(2 * self.round_ns, self.lease_ns), self.settings.round_ns)
+        elif asked.real and 4 * left_ns >= 3 * self.round_ns:
+            self.round_ns = max(self.round_ns // 2, self.settings.round_ns)
 
     def _round_lost(self, reason: str) -> None:
         """P13: a random pause follows, so that two candidates do not meet for ever."""

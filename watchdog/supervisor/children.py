@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pgvigil.ipc import endpoints
 from pgvigil.ipc.ready import Link
 from pgvigil.watchdog.settings import Settings
 
@@ -27,6 +28,7 @@ class ChildSpec:
 
     `vital`: without it there is no node. It also survives the supervisor, to hand over by itself, and holds the
     lock of the run directory until then. `shared` is what makes a restart necessary beside `settings`: the log.
+    `sockets` are the files in the run directory that the child makes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ChildSpec:
     vital: bool
     life_interval_ns: int
     shared: tuple[str, ...]
+    sockets: tuple[str, ...] = ()
 
 
 Table = Callable[[Settings, int], tuple[ChildSpec, ...]]
@@ -49,15 +52,27 @@ def table(settings: Settings, life_interval_ns: int) -> tuple[ChildSpec, ...]:
 
     shared = (settings.process.log, settings.process.log_level, settings.node.host)
 
-    def spec(name: str, run: Run, part: object, vital: bool = False) -> ChildSpec:
-        return ChildSpec(name, run, part, vital, life_interval_ns, shared)
+    def spec(name: str, run: Run, part: object, *bound: str, vital: bool = False) -> ChildSpec:
+        return ChildSpec(name, run, part, vital, life_interval_ns, shared, tuple(map(endpoints.file_of, bound)))
+
+    run_dir = settings.process.run_dir
 
     beats = tuple(zip(_path_labels(settings), settings.heartbeats, strict=True))
     return (
         *(spec(f"heartbeat receiver {label}", receiver.run, part) for label, part in beats),
-        *(spec(f"heartbeat sender {label}", sender.run, part) for label, part in beats),
-        spec(LIFECHECK, lifecheck.run, settings.lifecheck),
-        spec(WATCHDOG_MAIN, watchdog.run, settings, vital=True),
+        *(
+            spec(f"heartbeat sender {label}", sender.run, part, endpoints.sender_endpoint(run_dir, part.path))
+            for label, part in beats
+        ),
+        spec(LIFECHECK, lifecheck.run, settings.lifecheck, endpoints.lifecheck_endpoint(run_dir)),
+        spec(
+            WATCHDOG_MAIN,
+            watchdog.run,
+            settings,
+            endpoints.watchdog_endpoint(run_dir),
+            endpoints.control_endpoint(run_dir),
+            vital=True,
+        ),
     )
 
 

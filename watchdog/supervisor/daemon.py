@@ -23,7 +23,7 @@ from pgvigil.watchdog.settings import Settings
 from pgvigil.watchdog.supervisor import children, exits, last_will
 from pgvigil.watchdog.supervisor.notify import Notifier
 from pgvigil.watchdog.supervisor.parent import Supervisor
-from pgvigil.watchdog.supervisor.pidfile import RETRY_NS, AlreadyRunning, PidFile
+from pgvigil.watchdog.supervisor.pidfile import RETRY_NS, RETRY_PAUSE_S, AlreadyRunning, PidFile
 
 READY_LIMIT_NS = 15 * NS_PER_S
 REVIVALS = "PGVIGIL_REVIVALS"  # from `revive` to the start that it executes: "<count>:<boottime ns of the newest>"
@@ -141,7 +141,9 @@ def _prepare(
     endpoints.ensure_run_dir(process.run_dir)
     os.makedirs(process.state_dir, mode=0o700, exist_ok=True)
     log.setup("supervisor", settings.node.host, process.log, process.log_level)
-    pid_file = PidFile.take(process.run_dir, REVIVED_LOCK_WAIT_NS if revived else RETRY_NS)
+    wait_ns = REVIVED_LOCK_WAIT_NS if revived else RETRY_NS
+    pid_file = PidFile.take(process.run_dir, wait_ns)
+    _refuse_a_used_state_dir(process.state_dir, pid_file, wait_ns)
     made = parts()
     daemonized = bool(_revive_command)
 
@@ -153,6 +155,24 @@ def _prepare(
     return Supervisor(
         settings, made.table, load, made.release, pid_file, notifier, on_started, strict_start=not revived
     )
+
+
+def _refuse_a_used_state_dir(state_dir: str, pid_file: PidFile, wait_ns: int) -> None:
+    """The pid file may have been deleted under a running node: then only its watchdog main's lock tells of it.
+
+    Its start would fail in any case, but not without taking the running node's VIP down as its last will.
+    """
+    from pgvigil.watchdog import store  # not for the command line, which only looks at the pid file
+
+    deadline_ns = boottime_ns() + wait_ns
+    while (holder := store.holder(state_dir)) is not None:
+        if boottime_ns() >= deadline_ns:
+            pid_file.release()
+            raise AlreadyRunning(
+                f"already running: watchdog main, process {holder}, holds {os.path.join(state_dir, store.LOCK_NAME)}; "
+                "a supervisor makes a deleted run_dir again within 2 s, then `pgvigil stop` works"
+            )
+        time.sleep(RETRY_PAUSE_S)
 
 
 # --- as a daemon ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from pgvigil.ipc import frames, log
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
-from pgvigil.ipc.errors import CommandError, ConfigError
+from pgvigil.ipc.errors import ConfigError
 from pgvigil.ipc.frames import StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.settings import Settings
@@ -25,6 +25,7 @@ from pgvigil.watchdog.supervisor.last_will import LastWill, Release
 from pgvigil.watchdog.supervisor.notify import Notifier
 from pgvigil.watchdog.supervisor.pidfile import PidFile
 from pgvigil.watchdog.supervisor.roster import Roster
+from pgvigil.watchdog.supervisor.rundir import RunDir
 from pgvigil.watchdog.supervisor.stopping import Stopping
 
 REPORT_INTERVAL_NS = 1 * NS_PER_S
@@ -70,7 +71,7 @@ class Supervisor:
         self._outage_ns: int | None = None  # since when watchdog main is not ready
         self._will_done = False
         self._news_for_main: frames.ReloadDone | None = None
-        self._pid_file_complained = False
+        self._run_dir = RunDir(settings.process.run_dir, pid_file)
         self._status = ""
         self._title = ""
         self.exit_code = exits.CLEAN
@@ -373,7 +374,8 @@ class Supervisor:
         if status != self._status and self._started and self._stopping is None:
             self._status = status
             self._notifier.status(status)
-        self._guard_pid_file()
+        if self._run_dir.mend():
+            self._restore_sockets()
 
     def _own_row(self) -> frames.ProcessInfo:
         state = "stopping" if self._stopping is not None else "running" if self._started else "starting"
@@ -383,14 +385,12 @@ class Supervisor:
         bad = [f"{child.spec.name}: {child.state}" for child in self._roster if not child.ready]
         return log.escape("; ".join((self._roster.main.summary or "watchdog main has said nothing yet", *bad)))
 
-    def _guard_pid_file(self) -> None:
-        if self._pid_file.is_in_place():
-            self._pid_file_complained = False
+    def _restore_sockets(self) -> None:
+        """One child after the other; the next is looked at when this one is ready, see `on_change`."""
+        if self._stopping is not None or not self._roster.all_ready() or self._roster.restarting():
             return
-        try:
-            self._pid_file.put_back()
-            _log.warning("%s was deleted while pgvigil runs; it was made again", self._pid_file.path)
-        except CommandError as error:
-            if not self._pid_file_complained:
-                _log.error("%s; stop one of the two", error)
-            self._pid_file_complained = True
+        for child in self._roster:
+            if self._run_dir.lacks_sockets_of(child):
+                _log.warning("%s is restarted, because its sockets in %s are gone", child.spec.name, self._run_dir.path)
+                self._roster.restart(child, child.spec)
+                return

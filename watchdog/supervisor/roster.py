@@ -68,6 +68,10 @@ class Roster:
     def all_ready(self) -> bool:
         return all(child.ready for child in self)
 
+    def restarting(self) -> bool:
+        """Whether one was killed to be started again and has not ended yet."""
+        return any(child.restart_asked for child in self)
+
     def unready(self) -> str:
         """Those that are not ready, each with its last end."""
         return ", ".join(
@@ -169,7 +173,7 @@ class Roster:
         for name in gone:
             self._remove(self.by_name[name])
         for name in changed:
-            self._restart(self.by_name[name], wanted[name])
+            self.restart(self.by_name[name], wanted[name])
         for name in fresh:
             self._add(wanted[name])
         self._sort(wanted)
@@ -183,8 +187,8 @@ class Roster:
         else:
             del self.by_name[child.spec.name]
 
-    def _restart(self, child: Child, spec: ChildSpec) -> None:
-        """Not through a clean stop: that would hand leadership over. A killed watchdog main resumes its term."""
+    def restart(self, child: Child, spec: ChildSpec) -> None:
+        """From this spec. Not through a clean stop: that would hand leadership over. A killed main resumes its term."""
         child.spec, child.removed = spec, False
         if child.alive:
             child.restart_asked = True
@@ -195,7 +199,7 @@ class Roster:
     def _add(self, spec: ChildSpec) -> None:
         leaving = self.by_name.get(spec.name)
         if leaving is not None:  # taken out and put back before it had ended
-            self._restart(leaving, spec)
+            self.restart(leaving, spec)
             return
         self.by_name[spec.name] = Child(spec)
         self.start(self.by_name[spec.name])

@@ -94,7 +94,7 @@ class Ballots:
         given = self._votes.setdefault((record_id, term), candidate)
         if given != candidate:
             raise Violation("vote", f"{host.node.label} votes for n{given} and for n{candidate} in term {term}")
-        self._check_kept(host, record_id, candidate)
+        self._check_kept(host, record_id, candidate, term)
         for leader, (until_ns, of_term, boot) in self._bound.get(record_id, {}).items():
             if leader != candidate and until_ns > self._world.now_ns and (leader, of_term) not in self._released:
                 left_ms = (until_ns - self._world.now_ns) / NS_PER_MS
@@ -104,12 +104,19 @@ class Ballots:
                     f"may run for another {left_ms:.3f} ms",
                 )
 
-    def _check_kept(self, host: Host, record_id: int, candidate: int) -> None:
-        """P5: a vote for the very leader that has the promise ends it no more than any other vote."""
+    def _check_kept(self, host: Host, record_id: int, candidate: int, vote_term: int) -> None:
+        """P5: a vote for the very leader that has the promise ends it no more than any other vote.
+
+        A vote that waited for a slow disk may leave after a renewal has proved that another one won the term (P2).
+        """
         until_ns, term, _ = self._bound.get(record_id, {}).get(candidate, (0, 0, 0))
         if until_ns <= self._world.now_ns or (candidate, term) in self._released or host.main is None:
             return
+        if candidate == host.id and host.main.core.record.released_term >= term:
+            return  # what it decided before its release may wait for the disk still; gate and address are down already
         promise = host.main.core.promise
+        if promise is not None and promise.leader != candidate and promise.term >= vote_term:
+            return
         kept_ns = 0 if promise is None or promise.leader != candidate else host.clock.true(promise.until_ns)
         if kept_ns + ROUNDING_NS < until_ns:
             raise Violation("promise", f"{host.node.label} forgets its promise to n{candidate} when it votes for it")

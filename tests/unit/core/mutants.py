@@ -281,7 +281,7 @@ MUTANTS = (
     _m(
         "p10_a_node_stands_after_its_rank_times_the_stagger",
         "standing",
-        "self.rank() * self.settings.stagger_ns",
+        "self.rank() * self.stagger_ns",
         "0",
     ),
     _m(
@@ -412,7 +412,55 @@ MUTANTS = (
     _m(
         "p13_after_a_vote_pre_votes_of_others_are_refused_for_a_round",
         "following",
-        "self.vote_granted_until_ns = self.now_ns + self.settings.round_ns",
+        "self.vote_granted_until_ns = self.now_ns + self._granted_ns(message)",
+    ),
+    _m(
+        "p13_rounds_of_votes_that_end_too_early_grow_up_to_l",
+        "standing",
+        "min(2 * self.round_ns, self.lease_ns)",
+        "2 * self.round_ns",
+    ),
+    _m(
+        "p13_rounds_of_votes_that_end_too_early_grow_up_to_l",
+        "standing",
+        "0 if self.round_ns == self.settings.round_ns else self.round_ns // NS_PER_MS",
+        "0",
+    ),
+    _m(
+        "p13_pre_votes_write_nothing_and_keep_their_limit",
+        "standing",
+        "if asked.real and left_ns <= 0:",
+        "if left_ns <= 0:",
+    ),
+    _m(
+        "p13_quick_answers_make_rounds_of_votes_shorter_again",
+        "standing",
+        "4 * left_ns >= 3 * self.round_ns",
+        "2 * left_ns >= self.round_ns",
+    ),
+    _m(
+        "p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs",
+        "following",
+        "self.pause_until_ns = self.vote_granted_until_ns",
+    ),
+    _m(
+        "p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs",
+        "following",
+        "min(message.round_ms * NS_PER_MS, self.lease_ns)",
+        "message.round_ms * NS_PER_MS",
+    ),
+    _m(
+        "p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs",
+        "following",
+        "max(told_ns * 3 // 2, self.settings.round_ns)",
+        "self.settings.round_ns",
+    ),
+    _m("p10_the_stagger_grows_with_the_rounds", "base", "return self.round_ns // 2", "return self.settings.stagger_ns"),
+    _m(
+        "p12_with_slow_disks_a_leader_is_elected_again_right_after_a_renewal",
+        "leading",
+        "and self._time_to_be_elected_again(self.lease)",
+        "",
     ),
     _m(
         "p14_a_restarted_node_neither_votes_nor_stands",

@@ -39,6 +39,7 @@ from pgvigil.watchdog.core.messages import (
     RenewRefused,
     RoundId,
     TellVoters,
+    Vote,
 )
 from pgvigil.watchdog.core.record import Cause, Intent, Record, Removed, Stamp, Voter, blank_record
 from pgvigil.watchdog.core.states import State
@@ -463,6 +464,81 @@ def test_p13_after_a_vote_pre_votes_of_others_are_refused_for_a_round() -> None:
     assert refusals(bench.hear(2, 2, pre_vote(10))) == ["it has just voted for n1"]
     assert len(sent(bench.hear(2, 1, pre_vote(10)), Granted)) == 1
     assert len(sent(bench.hear(1 + R_MS, 2, pre_vote(10)), Granted)) == 1
+
+
+def _votes_in_vain(bench: Bench) -> tuple[int, int]:
+    """Pre-votes are granted at once, votes never: what the round told the voters, and how long it lasted; in ms."""
+    bench.wait_until(bench.core.now_ns / NS_PER_MS + 2)  # the pause
+    asked = bench.core.round
+    assert asked is not None and not asked.real
+    begin_ms = bench.core.now_ns / NS_PER_MS
+    votes = sent(bench.hear(begin_ms, 2, Granted(asked.round_id, asked.term, False)), Vote)
+    while bench.core.state is State.VOTING:
+        bench.wait_until(bench.core.now_ns / NS_PER_MS + 1)
+    return votes[0].round_ms, round(bench.core.now_ns / NS_PER_MS - begin_ms)
+
+
+def test_p13_rounds_of_votes_that_end_too_early_grow_up_to_l() -> None:
+    bench = Bench()
+    bench.start()
+    assert [_votes_in_vain(bench) for _ in range(5)] == [(0, 200), (400, 400), (800, 800), (1000, 1000), (1000, 1000)]
+
+
+def test_p13_pre_votes_write_nothing_and_keep_their_limit() -> None:
+    bench = Bench()
+    bench.start()
+    for _ in range(4):
+        bench.wait_until(bench.core.now_ns / NS_PER_MS + R_MS + 1)
+    bench.wait_until(bench.core.now_ns / NS_PER_MS + 2)
+    assert _votes_in_vain(bench) == (0, 200)
+
+
+def _answered_after(answered_after_ms: int) -> int:
+    """The limit in ms after a round of 400 ms in which a majority said no at that time."""
+    bench = Bench()
+    bench.start()
+    assert _votes_in_vain(bench) == (0, 200)
+    bench.wait_until(bench.core.now_ns / NS_PER_MS + 2)
+    asked, now_ms = bench.core.round, bench.core.now_ns / NS_PER_MS
+    assert asked is not None
+    vote_round = sent(bench.hear(now_ms, 2, Granted(asked.round_id, asked.term, False)), Vote)[0]
+    for voter in (2, 3):
+        no = Refused(vote_round.round_id, vote_round.term, True, 1, "no", None)
+        bench.hear(now_ms + answered_after_ms, voter, no)
+    assert bench.core.state is State.STANDBY
+    return bench.core.round_ns // NS_PER_MS
+
+
+def test_p13_quick_answers_make_rounds_of_votes_shorter_again() -> None:
+    assert [_answered_after(ms) for ms in (1, 100, 101, 399)] == [200, 200, 400, 400]
+
+
+def test_p13_a_voter_waits_for_as_long_as_the_candidate_said_it_needs() -> None:
+    for told_ms, waits_ms in ((100, R_MS), (400, 600), (5000, 1500)):
+        bench = Bench(me=3)
+        bench.start()
+        bench.hear(1, 1, replace(vote(9), round_ms=told_ms))
+        asked = sent(bench.wait_until(waits_ms), PreVote)
+        assert asked == [] and refusals(bench.hear(waits_ms, 2, pre_vote(10))) == ["it has just voted for n1"]
+        assert len(sent(bench.hear(1 + waits_ms, 2, pre_vote(10)), Granted)) == 1
+
+
+def test_p10_the_stagger_grows_with_the_rounds() -> None:
+    bench = Bench(me=3)
+    bench.start()
+    bench.core.round_ns = 800 * NS_PER_MS
+    assert sent(bench.wait_until(799), PreVote) == []
+    assert sent_to(bench.wait_until(800), PreVote) == [1, 2]
+
+
+def test_p12_with_slow_disks_a_leader_is_elected_again_right_after_a_renewal() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.core.round_ns = 400 * NS_PER_MS
+    bench.renewed_until(R_MS, 2)
+    bench.wait_until(500)
+    assert sent(bench.hear(500, 3, RenewRefused(2, 5, 7)), PreVote) == []  # 700 of 1000 ms are left
+    assert {message.term for message in sent(bench.ack(501), PreVote)} == {8}
 
 
 def test_p14_a_restarted_node_neither_votes_nor_stands() -> None:

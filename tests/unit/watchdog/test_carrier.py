@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pgvigil.ipc.errors import CommandError
-from pgvigil.watchdog.carrier import Carrier
+from pgvigil.watchdog.carrier import MAX_WAITING, Carrier
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.messages import Ack
 from pgvigil.watchdog.core.record import Record, Stamp, blank_record
@@ -106,3 +106,17 @@ def test_nothing_leaves_after_the_disk_has_failed(bench: Bench) -> None:
     with pytest.raises(CommandError, match="disk full"):
         bench.carrier.written()
     assert bench.log == []
+
+
+def test_behind_a_disk_that_hangs_messages_have_a_limit_and_everything_else_has_none(bench: Bench) -> None:
+    answer = events.Answer(1, True, True, "done")
+    bench.carrier.carry([events.Persist(RECORD), *(send(number) for number in range(2 * MAX_WAITING)), answer])
+    warnings = [item for item in bench.log if isinstance(item, events.Note)]
+    assert [note.level for note in warnings] == [events.Level.WARNING]
+    bench.disk.done = [1]
+    bench.carrier.written()
+    kept = [item for item in bench.log if isinstance(item, events.Send)]
+    assert kept == [send(number) for number in range(MAX_WAITING - 1)]
+    assert bench.log[-1] == answer
+    bench.carrier.carry([events.Persist(RECORD), *(send(number) for number in range(MAX_WAITING))])
+    assert [type(item) for item in bench.log[-1:]] == [events.Note], "the next episode is said again"

@@ -22,7 +22,7 @@ from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog import store as store_module
 from pgvigil.watchdog.core.record import RECORD_FORMAT, Cause, Document, Record, Stamp, Voter, blank_record
 from pgvigil.watchdog.process import raised_boot
-from pgvigil.watchdog.store import MAX_PENDING, Store, Writer, pack, unpack
+from pgvigil.watchdog.store import MAX_PENDING, Store, Writer, holder, pack, unpack
 
 BLANK = blank_record("test", 1, 77)
 OLD = replace(BLANK, boot=4, term=7, voted_for=2, kernel_boot_id="abc")
@@ -115,6 +115,15 @@ def test_second_opener_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         Store(str(tmp_path), "test", 1)
     with opened(tmp_path):
         pass
+
+
+def test_the_holder_of_a_state_folder_is_named_without_opening_it(tmp_path: Path) -> None:
+    assert holder(str(tmp_path / "missing")) is None
+    store = Store(str(tmp_path), "c", 1)
+    assert holder(str(tmp_path)) == str(os.getpid())
+    store.close()
+    assert holder(str(tmp_path)) is None
+    Store(str(tmp_path), "c", 1).close()
 
 
 def test_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ HANG_S = 6.0
 """Longer than `hang_timeout_ms`: the supervisor kills what was stopped."""
 CUT_S = 3.0
 LONG_S = 6.0
+"""Also longer than SLOWER_DISK: the election must be won while the disks are slow."""
 AHEAD_S = 1.0
 """So long before its moment a load begins: its programs need a while to start."""
 
@@ -185,7 +186,16 @@ def _tooled() -> list[Case]:
         table.append((name, step, Role.LEADER, Timing.HAND_OVER, limits.PLANNED))
         table.append((name, step, Role.CANDIDATE, Timing.ELECTION, limits.LOST))
     return [
-        Case(name, role, timing, limit, fault, CUT_S, AHEAD_S if fault in (slow, slower) else 0.0, Setting.TOOLED)
+        Case(
+            name,
+            role,
+            timing,
+            limit,
+            fault,
+            LONG_S if limit is limits.SLOWER_DISK else CUT_S,
+            AHEAD_S if fault in (slow, slower) else 0.0,
+            Setting.TOOLED,
+        )
         for name, fault, role, timing, limit in table
     ]
 

@@ -22,8 +22,8 @@ AWAY = Limit(5000, "no majority while two of three are away (2 s); before it L, 
 SLOW_DISK = Limit(1500, "every step of an election waits for two fsyncs of 30 ms, on two nodes one after the other")
 SLOW_DISK_LOST = Limit(2500, "L, and every step of an election waits for two fsyncs of 30 ms on two nodes")
 SLOWER_DISK = Limit(
-    7000,
-    "a round (R = 200 ms) needs two writes of 200 ms one after the other: no election is won before the disk is faster",
+    4500,
+    "L, rounds of votes of 200 and 400 ms that end too early, and an election of four writes of 200 ms each",
 )
 NO_DISK = Limit(
     9000, "no majority while two of three are away (2 s); then the back-off of a supervisor, L, an election"
