@@ -51,11 +51,15 @@ TWO_BACKENDS = {
     "sr_check_user": "postgres",
     "sr_check_database": "postgres",
 }
+# pgpool-II's own watchdog wants another node in its configuration; there is none behind this one.
 OWN_WATCHDOG = {
     "use_watchdog": "on",
     "hostname0": "127.0.0.1",
     "wd_port0": 9700,
     "pgpool_port0": PGPOOL_PORT,
+    "hostname1": "127.0.0.1",
+    "wd_port1": 9701,
+    "pgpool_port1": PGPOOL_PORT + 1,
     "wd_lifecheck_method": "external",
 }
 
@@ -217,7 +221,8 @@ def test_the_command_over_tcp_says_what_pgpools_own_tool_says(hosts: Lab, pgpool
 
 def test_its_own_watchdog_and_its_end(hosts: Lab) -> None:
     """What only a pgpool-II can be asked that nobody else needs."""
-    pool = Pgpool(hosts, hosts.node(2), OWN_WATCHDOG)
+    # Its socket would lie in /tmp, where every lab of this machine would find it.
+    pool = Pgpool(hosts, hosts.node(2), OWN_WATCHDOG | {"wd_ipc_socket_dir": hosts.node(2).folder})
     pool.start(wait=False)
 
     def leads() -> bool:
@@ -227,12 +232,13 @@ def test_its_own_watchdog_and_its_end(hosts: Lab) -> None:
             return False  # its own watchdog is not that far
         return found.nodes[0].state_name == "LEADER"
 
-    wait_until(leads, LIMIT_S, "pgpool-II's watchdog to lead", 0.2)
+    wait_until(leads, LIMIT_S, "pgpool-II's own watchdog to lead", 0.2)
     found = question(pool, requests.watchdog_info())
-    assert (found.remote_nodes, found.alive_remote_nodes, len(found.nodes)) == (0, 0, 1)
-    assert (found.nodes[0].pgpool_port, found.nodes[0].watchdog_port) == (PGPOOL_PORT, 9700)
-    assert found.leader_name == found.nodes[0].name
-    assert question(pool, requests.watchdog_info(0)) == found
+    assert (found.remote_nodes, found.alive_remote_nodes, len(found.nodes)) == (1, 0, 2)
+    assert [node.watchdog_port for node in found.nodes] == [9700, 9701]
+    assert (found.nodes[0].pgpool_port, found.nodes[0].membership_name) == (PGPOOL_PORT, "MEMBER")
+    assert (found.leader_name, found.escalated, found.needed_for_quorum) == (found.nodes[0].name, False, 2)
+    assert question(pool, requests.watchdog_info(0)).nodes == found.nodes[:1]
     ask(pool, requests.reload())
     assert question(pool, requests.node_count()) == 1
     with pytest.raises(PcpRefused, match="primary server cannot be recovered"):
