@@ -24,6 +24,9 @@ TOO_WIDE = frozenset(
      "PROTOCOL MINOR", "LOAD BALANCE NODE", "CLIENT IDLE")
 )  # fmt: skip
 
+NEWEST = frozenset(("CLIENT HOST", "CLIENT PORT", "STATEMENT"))
+"""Left out on a terminal where pgpool-II does not know them yet."""
+
 Rows = list[tuple[str, ...]]
 
 
@@ -37,7 +40,8 @@ def answer(request: str, value: Any, stream: TextIO) -> str:
     if request in UPRIGHT:
         blocks.append(render.table(list(zip(head, *rows, strict=True)), render.wants_colour(stream), header=False))
     elif rows:
-        shown = [number for number, name in enumerate(head) if name not in TOO_WIDE]
+        untold = {name for name, *cells in zip(head, *rows, strict=True) if name in NEWEST and set(cells) == {DASH}}
+        shown = [number for number, name in enumerate(head) if name not in TOO_WIDE | untold]
         kept = [tuple(row[number] for number in shown) for row in [head, *rows]]
         blocks.append(render.table(kept, render.wants_colour(stream)))
     return "\n\n".join("\n".join(block) for block in blocks)

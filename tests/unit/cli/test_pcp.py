@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.helpers import write_config
 from tests.unit.pcp import fake
+from tests.unit.pcp.conversation import asked, value_of
 from tests.unit.pcp.fake import PASSWORD, USER, Answer, Fake, Slowly, serving
 from tests.unit.pcp.terminal import Terminal
 
 from pgvigil.watchdog.cli import codes, parser, pcp, pcp_render
 from pgvigil.watchdog.cli.__main__ import main
-from pgvigil.watchdog.pcp import records
+from pgvigil.watchdog.pcp import records, requests
 
 Capture = pytest.CaptureFixture[str]
 Folder = Path
@@ -112,6 +113,14 @@ def test_health_stats_stand_upright_on_a_terminal() -> None:
     lines = pcp_render.answer("health-stats", (stats, stats), Terminal()).splitlines()
     assert len(lines) == 20
     assert lines[11].split() == ["AVERAGE", "RETRY", "-", "-"]
+
+
+@pytest.mark.parametrize("version", fake.VERSIONS)
+def test_a_terminal_leaves_out_what_does_not_fit_and_what_is_not_known(version: str) -> None:
+    slots = value_of(asked(requests.process_info(), fake.process_rows(version, fake.PROCESSES)))
+    head = pcp_render.answer("proc-info", slots, Terminal()).splitlines()[0]
+    assert "DATABASE" in head and "STARTED AT" not in head
+    assert ("STATEMENT" in head) == (version == "4.7")
 
 
 def test_an_order_says_that_it_was_taken(tmp_path: Path, capsys: Capture) -> None:
