@@ -206,6 +206,31 @@ class Verdicts:
     troubles: tuple[PathTrouble, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TieBreakerSeen:
+    """The tie-breaker of `quorum = "half"`: the instant of asking for its newest answer, and for the first one of an
+    unbroken series (0: never); `evidence` is for people. `address` is the one that was asked.
+    """
+
+    address: str
+    judged_at_ns: int
+    asked_at_ns: int
+    since_ns: int
+    evidence: str
+
+
+# --- watchdog main -> lifecheck -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AskTieBreaker:
+    """Whom the document tells to ask ("" for nobody), how often, and how far apart answers are no series."""
+
+    address: str
+    interval_ms: int
+    gap_ms: int
+
+
 # --- watchdog main -> heartbeat senders ----------------------------------------------------------------
 
 
@@ -246,7 +271,8 @@ class Reply:
 
 Frame = (
     Ready | Alive | StopOrder | HandOverOrder | ReopenLogsOrder | ChildrenReport | ReloadDone
-    | Sessions | Heard | HeardTogether | PathTrouble | Verdicts | BeatContent | Request | Reply
+    | Sessions | Heard | HeardTogether | PathTrouble | Verdicts | TieBreakerSeen | AskTieBreaker | BeatContent
+    | Request | Reply
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -266,6 +292,8 @@ KINDS: dict[int, type[Frame]] = {
     13: Request,
     14: Reply,
     15: HeardTogether,
+    16: TieBreakerSeen,
+    17: AskTieBreaker,
 }
 NUMBERS: dict[type[Frame], int] = {kind: number for number, kind in KINDS.items()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pgvigil.heartbeat.shell import Shell
 from pgvigil.ipc import endpoints, frames
@@ -17,7 +18,11 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.ready import Link
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
 from pgvigil.lifecheck.probes.pgpool import CHECK_INTERVAL_NS, PgpoolProbe, Reading
-from pgvigil.lifecheck.settings import LifecheckSettings
+from pgvigil.lifecheck.settings import LifecheckSettings, TieBreakerSettings, split_upstream
+
+if TYPE_CHECKING:
+    from pgvigil.lifecheck.core.series import Seen
+    from pgvigil.lifecheck.probes.tie_breaker import TieBreakerProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -98,6 +103,8 @@ class Lifecheck:
         if settings.pgpool_pid_file is not None and settings.checks_pgpool:
             self._probe = PgpoolProbe(settings.pgpool_pid_file, deadtime_ns, shell.loop, self._on_pgpool, now_ns)
             self._probe.tick(now_ns)
+        self._question: frames.AskTieBreaker | None = None
+        self._tie_breaker: TieBreakerProbe | None = None
         self.show()
 
     def describe(self) -> str:
@@ -123,6 +130,32 @@ class Lifecheck:
                 self._conclude(self._judge.step(now_ns, frames.HeardTogether((frame,))), now_ns)
             elif isinstance(frame, frames.PathTrouble):
                 self._troubles.take(received.sender, frame, now_ns)
+            elif isinstance(frame, frames.AskTieBreaker) and frame != self._question:
+                self._ask(frame, now_ns)
+
+    def _ask(self, question: frames.AskTieBreaker, now_ns: int) -> None:
+        """Another tie-breaker, or none (P22 a): whatever the last one answered is no series of this one."""
+        self._question = question
+        if self._tie_breaker is not None:
+            self._shell.loop.leave(self._tie_breaker)
+            self._tie_breaker.close()
+            self._tie_breaker = None
+        if not question.address:
+            return
+        from pgvigil.lifecheck.probes.tie_breaker import TieBreakerProbe  # few clusters have a tie-breaker
+
+        try:
+            settings = TieBreakerSettings(*split_upstream(question.address), question.interval_ms, question.gap_ms)
+            self._tie_breaker = TieBreakerProbe(settings, self._shell.loop, self._on_tie_breaker, now_ns)
+        except ValueError as error:
+            logger.error("cannot ask the tie-breaker %s of the cluster's document: %s", question.address, error)
+            return
+        self._shell.loop.join(self._tie_breaker)
+
+    def _on_tie_breaker(self, seen: Seen) -> None:
+        """Each answer counts for less than a lease, so each is told; one that is missed is followed by more."""
+        address = "" if self._question is None else self._question.address
+        self._outbox.send(frames.TieBreakerSeen(address, boottime_ns(), seen.asked_at_ns, seen.since_ns, seen.evidence))
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""

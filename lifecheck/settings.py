@@ -14,6 +14,33 @@ class LifecheckPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class TieBreakerSettings:
+    """The tie-breaker of `quorum = "half"`; `port` 0 asks by ping. Questions `gap_ms` apart are no series.
+
+    `interval_ms` is also how long an answer may take.
+    """
+
+    address: str
+    port: int
+    interval_ms: int
+    gap_ms: int
+
+
+def split_upstream(value: str) -> tuple[str, int]:
+    """Address and port of "10.0.0.254", "10.0.0.254:443", "fd00::1" or "[fd00::1]:443"; port 0 means ping.
+
+    `ValueError` if the port is no number.
+    """
+    if value.startswith("["):
+        address, _, port = value[1:].partition("]:")
+        return address, int(port)
+    if value.count(":") == 1:
+        address, _, port = value.partition(":")
+        return address, int(port)
+    return value, 0
+
+
+@dataclass(frozen=True, slots=True)
 class LifecheckSettings:
     """`interfaces` names the paths in order; `pgpool_pid_file` is None on a witness without pgpool-II."""
 

@@ -7,7 +7,7 @@ go to the core are made new only when something in them changed, because every s
 from __future__ import annotations
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
-from pgvigil.ipc.frames import Health, NodeVerdict, Verdicts
+from pgvigil.ipc.frames import Health, NodeVerdict, TieBreakerSeen, Verdicts
 from pgvigil.watchdog.core.events import PeerView, Views
 
 STALE_NS = 3 * NS_PER_S
@@ -22,6 +22,18 @@ class Beliefs:
         self._started_at_ns: dict[int, int] = {}
         self.verdicts: Verdicts | None = None
         self.heard_at_ns = 0
+        self.tie_breaker: TieBreakerSeen | None = None
+
+    def take_tie_breaker(self, seen: TieBreakerSeen, now_ns: int) -> bool:
+        """What lifecheck says of the tie-breaker; False for older news, or such of the future.
+
+        How old an answer may be is the core's rule: it counts from the asking, and no repetition makes it younger.
+        """
+        known_ns = 0 if self.tie_breaker is None else self.tie_breaker.judged_at_ns
+        if not known_ns <= seen.judged_at_ns <= now_ns or seen.asked_at_ns > seen.judged_at_ns:
+            return False
+        self.tie_breaker = seen
+        return True
 
     def take(self, verdicts: Verdicts, now_ns: int) -> bool:
         """New words of lifecheck; False for what it has said before newer ones, or cannot have said yet.
@@ -48,11 +60,16 @@ class Beliefs:
         """For the core; unknown where nothing fresh is known."""
         verdicts = self.verdicts
         if verdicts is None:
-            return Views(Health.UNKNOWN, "lifecheck has not reported yet", self._peers(now_ns))
+            return self._views(Health.UNKNOWN, "lifecheck has not reported yet", now_ns)
         if now_ns >= self.stale_at_ns():
             silent_ms = (now_ns - self.heard_at_ns) // NS_PER_MS // 1000 * 1000
-            return Views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", self._peers(now_ns))
-        return Views(verdicts.pgpool, verdicts.pgpool_evidence, self._peers(now_ns))
+            return self._views(Health.UNKNOWN, f"lifecheck has been silent for over {silent_ms} ms", now_ns)
+        return self._views(verdicts.pgpool, verdicts.pgpool_evidence, now_ns)
+
+    def _views(self, pgpool: Health, evidence: str, now_ns: int) -> Views:
+        seen = self.tie_breaker
+        told = ("", 0, 0) if seen is None else (seen.address, seen.asked_at_ns, seen.since_ns)
+        return Views(pgpool, evidence, self._peers(now_ns), *told)
 
     def _peers(self, now_ns: int) -> tuple[PeerView, ...]:
         return tuple(self._peer(node_id, now_ns) for node_id in self._node_ids)

@@ -31,13 +31,14 @@ from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Message
-from pgvigil.watchdog.core.record import RECORD_FORMAT, Record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.peers import Peers
-from pgvigil.watchdog.settings import Settings
+from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
 from pgvigil.watchdog.supervisor.daemon import revive
+from pgvigil.watchdog.upstream import Upstream
 from pgvigil.watchdog.vip.holder import VipHolder
 from pgvigil.watchdog.vip.release import remove_tables
 
@@ -63,6 +64,8 @@ def core_settings(settings: Settings) -> CoreSettings:
         preempt=settings.cluster.preempt,
         commands=(CoreCommand("escalation", commands.escalation.policy),) if commands.escalation else (),
         removal=CoreRemoval(removal.shutdown, removal.lost_s * 1000, removal.no_show_s * 1000),
+        quorum=QuorumRule(settings.cluster.quorum),
+        tie_breaker=settings.cluster.tie_breaker,
     )
 
 
@@ -121,6 +124,8 @@ class Main:
             Outbox(self._context, endpoints.sender_endpoint(settings.process.run_dir, item.path), "watchdog main")
             for item in settings.heartbeats
         ]
+        to_lifecheck = endpoints.lifecheck_endpoint(settings.process.run_dir)
+        self._upstream = Upstream(lambda: Outbox(self._context, to_lifecheck, "watchdog main"))
         server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
         self.control = Control(server, Report(self), self.dispatch)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
@@ -147,6 +152,8 @@ class Main:
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
+        if self.core.settings.quorum is QuorumRule.HALF:
+            logger.warning(NOT_GUARANTEED, self.settings.cluster.tie_breaker)
         self.dispatch(events.Started())
         self._vip_changed()
         self._link.send(frames.Ready(self.core.sentence))
@@ -164,6 +171,7 @@ class Main:
         self._inbox.close()
         for sender in self._senders:
             sender.close()
+        self._upstream.close()
         self.writer.close(1000)
         if self._finished:
             for trouble in remove_tables():
@@ -196,6 +204,7 @@ class Main:
             self._stepping = False
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
+        self._upstream.tell(self.core.question())
         self._say_news(boottime_ns())
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:
@@ -204,7 +213,10 @@ class Main:
     def _reports(self) -> None:
         for received in self._inbox.receive():
             frame, now_ns = received.frame, boottime_ns()
-            if not isinstance(frame, frames.Verdicts):
+            if isinstance(frame, frames.TieBreakerSeen):
+                if self.beliefs.take_tie_breaker(frame, now_ns):
+                    self.tell_views(now_ns)
+            elif not isinstance(frame, frames.Verdicts):
                 self._inbox.complaints.add(f"a frame of kind {type(frame).__name__}, expected Verdicts")
             elif not self.beliefs.take(frame, now_ns):
                 self._inbox.complaints.add(f"verdicts of {frame.judged_at_ns} ns, older than others or of the future")
@@ -355,6 +367,7 @@ class Main:
         if now_ns >= self._due_ns - Housekeeping.slack_ns:
             self._due_ns = now_ns + HOUSEKEEPING_NS
             self.tell_views(now_ns)
+            self._upstream.tell(self.core.question(), again=True)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

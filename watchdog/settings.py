@@ -44,6 +44,12 @@ class NodeSettings:
     paths: tuple[PathSettings, ...]
 
 
+NOT_GUARANTEED = (
+    'quorum = "half": if the halves of the cluster do not hear each other and both reach %s, both lead, and the '
+    "virtual IP may be on two networks; half a cluster runs no commands and changes nothing"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class RemovalSettings:
     """Which voters are removed without an operator; 0 s: never."""
@@ -67,6 +73,7 @@ class ClusterSettings:
     preempt: bool
     fence: Fence
     removal: RemovalSettings = RemovalSettings()
+    tie_breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

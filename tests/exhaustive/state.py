@@ -26,10 +26,11 @@ BASE_NS = 1_000_000_000_000
 LONG_AGO_NS = BASE_NS - 100_000_000_000
 FUTURE = ("until", "next", "deadline")
 
-# Read by no decision, or by none in these models: all starts count as one.
+# Read by no decision, or by none in these models: all starts count as one, and no document says half (P22).
 IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
-    "warned", "_witnesses", "_voters_of", "_voter_ids",
+    "warned", "_witnesses", "_voters_of", "_voter_ids", "claim_heard_ns", "heard_ns", "dead_since_ns",
+    "keeps_majority_until_ns",
 )  # fmt: skip
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
@@ -84,6 +85,7 @@ def age(core: Watchdog, passed_ns: int) -> None:
     mine = core.__dict__
     core.now_ns = core.started_at_ns = BASE_NS
     core.sentence, core.effects, core.leader_heard_ns, core.waiting_said = "", [], None, True
+    core.claim_heard_ns, core.keeps_majority_until_ns, core.heard_ns, core.dead_since_ns = BASE_NS, 0, {}, {}
     core.warned.clear()
     for name in AHEAD:
         mine[name] = max(mine[name] - passed_ns, BASE_NS)

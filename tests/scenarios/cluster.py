@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pgvigil.ipc.frames import Health, StopMode
+from pgvigil.lifecheck.core.series import Series
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreNode, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
@@ -25,6 +26,8 @@ from pgvigil.watchdog.core.states import State
 BEAT_NS = 100 * NS_PER_MS
 DEAD_AFTER_NS = 450 * NS_PER_MS
 DROP_NS = 3 * NS_PER_MS
+TIE_GAP_NS = 500 * NS_PER_MS
+TIE_BREAKER = "10.0.0.254"
 MILLION = 1_000_000
 REMEMBERED_MESSAGES = 400
 
@@ -60,6 +63,8 @@ class Host:
     stopped: bool = False
     pgpool: Health = Health.ALIVE
     can_hold: bool = True
+    upstream: bool = True
+    series: Series = field(default_factory=lambda: Series(TIE_GAP_NS))
     vip_stuck: bool = False
     address: bool = False
     gate_until_ns: int = 0
@@ -155,6 +160,7 @@ class Cluster:
         self.kill(node_id)
         host = self.hosts[node_id]
         host.address, host.gate_until_ns, host.kernel, host.origin_ns = False, 0, host.kernel + 1, self.now_ns
+        host.series = Series(TIE_GAP_NS)
 
     def pause(self, node_id: int) -> None:
         """SIGSTOP."""
@@ -316,14 +322,25 @@ class Cluster:
                 up = other.core is not None and not other.stopped
                 if up and (other.node.node_id, host.node.node_id) not in self.cuts:
                     host.heard_ns[other.node.node_id] = self.now_ns
+            self._ask_upstream(host)
             self._look(host)
         self.at(self.now_ns + BEAT_NS, self._beat)
+
+    def _ask_upstream(self, host: Host) -> None:
+        """The tie-breaker answers at once, or not at all; the process that asks is not the one that fails here."""
+        now_ns = host.local(self.now_ns)
+        if not host.upstream:
+            host.series.failed("silent")
+        elif now_ns > 0:
+            host.series.answered(now_ns, "answers")
 
     def _look(self, host: Host) -> None:
         if host.core is None or host.stopped:
             return
         peers = tuple(self._peer(host, other) for other in self.hosts.values() if other is not host)
-        views = ev.Views(host.pgpool, "query failed" if host.pgpool is Health.DEAD else "", peers)
+        address, seen = host.core.question()[0], host.series.seen
+        told = (address, seen.asked_at_ns, seen.since_ns) if address else ("", 0, 0)
+        views = ev.Views(host.pgpool, "query failed" if host.pgpool is Health.DEAD else "", peers, *told)
         if views != host.views:
             host.views = views
             self.step(host, views)

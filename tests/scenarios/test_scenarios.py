@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.scenarios.cluster import Cluster, Host
+from tests.scenarios.cluster import TIE_BREAKER, Cluster, Host
 
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.lease import NS_PER_MS
-from pgvigil.watchdog.core.record import NOBODY
+from pgvigil.watchdog.core.record import NOBODY, QuorumRule
 
 FOLDER = Path(__file__).parent
 DASHES = "-" * 40
@@ -37,6 +37,7 @@ class Setup:
     preempt: bool = False
     policy: str = ""
     removal: CoreRemoval = field(default_factory=CoreRemoval)
+    half: bool = False
 
     def cluster(self) -> Cluster:
         """A cluster of exactly that kind; nothing runs yet."""
@@ -44,7 +45,15 @@ class Setup:
         return Cluster(
             {
                 node.node_id: CoreSettings(
-                    node.node_id, self.nodes, self.lease_ms, self.renew_ms, self.preempt, commands, self.removal
+                    node.node_id,
+                    self.nodes,
+                    self.lease_ms,
+                    self.renew_ms,
+                    self.preempt,
+                    commands,
+                    self.removal,
+                    QuorumRule.HALF if self.half else QuorumRule.MAJORITY,
+                    TIE_BREAKER if self.half else "",
                 )
                 for node in self.nodes
             }
@@ -100,9 +109,9 @@ class Teller:
         self.setup.nodes = tuple(found)
 
     def set(self, words: list[str]) -> None:
-        """`set lease 1000`, `set preempt`, `set escalation once`, `set removal lost_ms 3000`."""
-        if words[0] == "preempt":
-            self.setup.preempt = True
+        """`set lease 1000`, `set preempt`, `set half`, `set escalation once`, `set removal lost_ms 3000`."""
+        if words[0] in ("preempt", "half"):
+            setattr(self.setup, words[0], True)
         elif words[0] == "escalation":
             self.setup.policy = words[1]
         elif words[0] == "removal":
@@ -182,6 +191,11 @@ class Teller:
         """`pgpool n1 dead`: lifecheck says so."""
         self.host(words[0]).pgpool = Health(words[1])
 
+    def upstream(self, words: list[str]) -> None:
+        """`upstream n1 off`: the tie-breaker does not answer this host."""
+        for host in self.some(words[:-1]):
+            host.upstream = words[-1] == "on"
+
     def vip(self, words: list[str]) -> None:
         """`vip n1 stuck`: the address cannot be taken off."""
         self.host(words[0]).vip_stuck = words[1] == "stuck"
@@ -244,6 +258,7 @@ _COMMANDS: dict[str, Callable[[Teller, list[str]], None]] = {
     "double": lambda teller, words: setattr(teller.cluster.weather, "double_permille", 1000),
     "pgpool": Teller.pgpool,
     "vip": Teller.vip,
+    "upstream": Teller.upstream,
     "wipe": Teller.wipe,
     "term": Teller.term,
     "lease": Teller.lease,

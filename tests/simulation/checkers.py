@@ -12,6 +12,7 @@ from tests.simulation.checks.ballots import Ballots
 from tests.simulation.checks.holders import Holders
 from tests.simulation.checks.records import Records
 from tests.simulation.host import Host
+from tests.simulation.upstream import Upstream
 from tests.simulation.world import World
 
 from pgvigil.watchdog.core.engine import Watchdog
@@ -28,6 +29,10 @@ class Checkers:
         self.records = Records(hosts)
         self.holders.latest_lease_end_ns = self.ballots.latest_end_ns
         self.on_open: Callable[[Host], None] = lambda host: None
+
+    def upstream(self, upstream: Upstream) -> None:
+        """Where the checkers read what a tie-breaker has really answered (P22)."""
+        self.holders.series = self.ballots.series = upstream.series
 
     def opened(self, host: Host) -> None:
         """A gate was opened or its time prolonged."""

@@ -37,6 +37,11 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "commands": {"trap": 12, "kill": 6, "stop": 4, "stall": 4, "switch": 6, "isolate": 4, "pgpool": 2, "cut": 2},
     "amnesia": {"lose": 6, "kill": 4, "isolate": 5, "split": 3, "switch": 4, "trap": 4, "remove": 3, "add": 4},
     "deaf": {"deafen": 12, "kill": 12, "trap": 5, "switch": 2, "crash": 2, "stop": 1},
+    "half": {
+        "split": 8, "isolate": 6, "cut": 5, "deafen": 2, "flap": 2, "lossy": 1, "kill": 3, "crash": 4, "stop": 4,
+        "stop helper": 1, "kill helper": 1, "trap": 5, "refile": 6, "reload": 1, "add": 3, "remove": 3, "switch": 2,
+        "pause": 1, "replay": 2, "all": 0.5, "pgpool": 2, "lose": 0.3, "stall": 1,
+    },
     "links": {"cut": 12, "isolate": 5, "split": 5, "flap": 4, "lossy": 2},
 }  # fmt: skip
 AIMED = {
@@ -101,7 +106,8 @@ def _fault(source: random.Random, options: Options, at_ns: int, kind: str, node:
     if node < 0:
         node = 0 if source.random() < 0.4 else source.randint(1, options.size)
     other = source.randint(1, options.size)
-    span = source.choice((0.02, 0.1, 0.3, 0.6, 1.0, 1.3, 2.5, 5.0)) * (0.8 + 0.4 * source.random())
+    long = options.profile == "half" and source.random() < 0.5  # an election by half takes many leases
+    span = source.choice((0.02, 0.1, 0.3, 0.6, 1.0, 1.3, 2.5, 5.0)) * (0.8 + 0.4 * source.random()) * (6 if long else 1)
     number, detail = source.randrange(1 << 16), ""
     if kind in ("trap", "trap gate"):
         detail = source.choice(AIMED.get(options.profile, ACTIONS) if source.random() < 0.8 else ACTIONS)

@@ -18,7 +18,10 @@ from tests.simulation.world import World
 from pgvigil.heartbeat.sender import EXTRA_ROUND_NS, Words
 from pgvigil.ipc import frames
 from pgvigil.lifecheck.core.judge import Judge, Late
+from pgvigil.lifecheck.core.series import Seen
+from pgvigil.lifecheck.probes.tie_breaker import MakeWay, TieBreakerProbe
 from pgvigil.lifecheck.process import EAGER_FOR_NS, REPEAT_NS, Reporter
+from pgvigil.lifecheck.settings import TieBreakerSettings, split_upstream
 
 
 class HelperSurroundings(Protocol):
@@ -32,6 +35,8 @@ class HelperSurroundings(Protocol):
     def main_frozen(self) -> bool: ...
     def beat(self, beat: frames.Beat) -> None: ...
     def report(self, verdicts: frames.Verdicts, repeated: bool) -> bool: ...
+    def saw(self, seen: frames.TieBreakerSeen) -> None: ...
+    def ways(self, process: Process) -> MakeWay: ...
 
 
 class Helper:
@@ -62,6 +67,8 @@ class Helper:
         self._content: frames.BeatContent | None = None
         self._words = Words(now_ns)
         self._said: tuple[frames.NodeVerdict, ...] | None = None
+        self._question: frames.AskTieBreaker | None = None
+        self._tie_breaker: TieBreakerProbe | None = None
         self.beats: Inlet[tuple[int, frames.Beat]] = Inlet(self.process.poller, self.process.wake)
         self.process.loop.watch(self.beats, self._take_beats)
         self.process.loop.join(self)
@@ -76,6 +83,32 @@ class Helper:
     def look_at_pgpool(self) -> None:
         """The probe has news."""
         self.process.later(0, lambda: self._news(self.clock.read()))
+
+    def asks(self, question: frames.AskTieBreaker) -> None:
+        """Watchdog main says whom the document tells to ask."""
+        if question != self._question:
+            self.process.later(0, lambda: self._ask(question))
+
+    def _ask(self, question: frames.AskTieBreaker) -> None:
+        if question == self._question:
+            return
+        self._question = question
+        if self._tie_breaker is not None:
+            self.process.loop.leave(self._tie_breaker)
+            self._tie_breaker.close()
+            self._tie_breaker = None
+        if question.address:
+            settings = TieBreakerSettings(*split_upstream(question.address), question.interval_ms, question.gap_ms)
+            self._tie_breaker = TieBreakerProbe(
+                settings, self.process.loop, self._on_tie_breaker, self.clock.read(), self.clock.read,
+                self.around.ways(self.process),
+            )  # fmt: skip
+            self.process.loop.join(self._tie_breaker)
+
+    def _on_tie_breaker(self, seen: Seen) -> None:
+        address = "" if self._question is None else self._question.address
+        told = frames.TieBreakerSeen(address, self.clock.read(), seen.asked_at_ns, seen.since_ns, seen.evidence)
+        self.around.saw(told)
 
     def main_started(self) -> None:
         """Watchdog main was started: it is told everything at once."""

@@ -17,12 +17,14 @@ from tests.simulation.network import Network
 from tests.simulation.options import Options
 from tests.simulation.process import Process
 from tests.simulation.story import Story
+from tests.simulation.upstream import SimWay, Upstream
 from tests.simulation.watchdog import Main, Parcel
 from tests.simulation.world import World
 
 from pgvigil.ipc import frames
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health
+from pgvigil.lifecheck.probes.tie_breaker import MakeWay
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreNode
 from pgvigil.watchdog.core.engine import Watchdog
@@ -56,6 +58,7 @@ class Host:
         self.network = network
         self.story = story
         self.watcher: Watcher
+        self.upstream: Upstream
         self.peers: dict[int, Host] = {}
         self.clock = Clock(world, options.rates_ppm[node.node_id - 1], -source.randrange(10**13))
         self.kernel = Kernel(world, self.clock)
@@ -243,6 +246,22 @@ class Host:
         """For the next heartbeats."""
         if self.helper is not None:
             self.helper.speaks(content)
+
+    def asks(self, question: frames.AskTieBreaker) -> None:
+        """For lifecheck."""
+        if self.helper is not None:
+            self.helper.asks(question)
+
+    def ways(self, process: Process) -> MakeWay:
+        """How lifecheck asks a tie-breaker from here."""
+        return lambda settings, watcher, on_end: SimWay(
+            self.world, self.upstream, self.id, process, settings, on_end
+        )  # fmt: skip
+
+    def saw(self, seen: frames.TieBreakerSeen) -> None:
+        """For watchdog main, if it is there."""
+        if self.main is not None:
+            self.main.reports.put(seen)
 
     def beat(self, beat: frames.Beat) -> None:
         """A round of heartbeats."""

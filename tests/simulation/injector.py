@@ -13,6 +13,7 @@ from tests.simulation.network import Network
 from tests.simulation.options import Options
 from tests.simulation.process import Process
 from tests.simulation.story import Story
+from tests.simulation.upstream import ADDRESSES
 from tests.simulation.watchdog import Main
 from tests.simulation.world import World
 
@@ -59,6 +60,7 @@ class Injector:
             "switch": self._switch,
             "leave": self._leave,
             "reload": self._reload,
+            "refile": self._refile,
             "bootstrap": self._bootstrap,
             "remove": self._remove,
             "add": self._add,
@@ -364,6 +366,17 @@ class Injector:
         lease_ms = max(self._options.lease_ms * percent // 100, 3 * self._options.renew_ms, 300)
         for other in self._hosts.values():
             other.settings = self._options.settings(other.id, min(lease_ms, 60_000))
+        return self._leave(host, replace(fault, detail="smart"))
+
+    def _refile(self, host: Host, fault: Fault) -> str | None:
+        """Another file on some of the nodes, and one of them is restarted: a rolling reload that may stop half-way."""
+        lease_ms = self._options.lease_ms * LEASE_FACTORS[(fault.number >> 2) % 3] // 100
+        lease_ms = min(max(lease_ms, 3 * self._options.renew_ms, 300), 60_000)
+        quorum = "half" if fault.number & 3 else "majority"
+        address = ADDRESSES[(fault.number >> 8) % len(ADDRESSES)]
+        for other in self._hosts.values():
+            if other is host or fault.number >> (8 + other.id) & 1:
+                other.settings = self._options.settings(other.id, lease_ms, quorum, address)
         return self._leave(host, replace(fault, detail="smart"))
 
     def _bootstrap(self, host: Host, fault: Fault) -> str | None:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, fields, replace
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.record import QuorumRule
 
 SIZES = (1, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 9)
 LEASES_MS = (300, 1000, 1000, 5000, 20_000, 60_000, 60_000, 60_000)
+HALF_SHARE = 0.15
 WITHIN_PPM = 4900  # two such clocks differ by less than 1 %
 SLOW_DISKS = 0.08  # of the seeds: each of the two fsyncs of a write takes 50 to 150 ms for an L of a second
 PROFILES = (
@@ -90,10 +92,12 @@ class Options:
             for node in range(1, self.size + 1)
         )
 
-    def settings(self, node_id: int, lease_ms: int) -> CoreSettings:
-        """What the core of a node is told."""
+    def settings(self, node_id: int, lease_ms: int, quorum: str = "", tie_breaker: str = "10.0.0.254") -> CoreSettings:
+        """What the core of a node is told; without `quorum` what the profile begins with."""
         command = CoreCommand("escalation", self.policy)
-        return CoreSettings(node_id, self.nodes(), lease_ms, self.renew_ms, self.preempt, (command,))
+        rule = QuorumRule(quorum or ("half" if self.profile == "half" else "majority"))
+        settings = CoreSettings(node_id, self.nodes(), lease_ms, self.renew_ms, self.preempt, (command,))
+        return replace(settings, quorum=rule, tie_breaker=tie_breaker if rule is QuorumRule.HALF else "")
 
     def describe(self) -> str:
         """One line, for the first line of a failure."""
@@ -107,6 +111,9 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
     """
     source = random.Random(f"{seed} options")
     drawn = source.choice(PROFILES)
+    own = random.Random(f"{seed} half")  # the draws of the other profiles stay what they were
+    if own.random() < HALF_SHARE:
+        drawn = "half"
     size = source.choice(SIZES)
     witnesses = tuple(sorted(source.sample(range(2, size + 1), source.randint(0, (size - 1) // 2))))
     equal = source.random() < 0.7
@@ -152,6 +159,8 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
         options = replace(options, heal_all=False)
     if options.profile == "witnesses":
         options = _with_witnesses(options, 3 if size <= 4 else 5)
+    if options.profile == "half":
+        options = _even(options, own.choice((2, 2, 2, 4, 4, 6)))
     if brief:
         return _brief(options)
     return with_slow_disks(options) if random.Random(f"{seed} disks").random() < SLOW_DISKS else options
@@ -170,8 +179,20 @@ def _with_witnesses(options: Options, size: int) -> Options:
     return replace(options, size=size, witnesses=witnesses, priorities=priorities, rates_ppm=rates, heal_all=False)
 
 
+def _even(options: Options, size: int) -> Options:
+    """`quorum = "half"` is for an even number of nodes."""
+    witnesses = tuple(node for node in options.witnesses if node <= size)[: (size - 1) // 2]
+    rates = (options.rates_ppm * size)[:size] if size > 1 else options.rates_ppm
+    rates = tuple(rate if node % 2 else -rate for node, rate in enumerate(rates))
+    priorities = (options.priorities * size)[:size]
+    return replace(
+        options, size=size, witnesses=witnesses, priorities=priorities, rates_ppm=rates,
+        slow_node=min(options.slow_node, size), mean_leases=max(options.mean_leases, 1.0),
+    )  # fmt: skip
+
+
 def _brief(options: Options) -> Options:
-    size = min(options.size, 5)
+    size = min(options.size, 4 if options.profile == "half" else 5)
     renew_ms = 1000 * options.renew_ms // options.lease_ms
     return replace(
         options,

@@ -22,13 +22,14 @@ from tests.simulation.injector import LEASE_FACTORS, Injector
 from tests.simulation.network import Network
 from tests.simulation.options import Options
 from tests.simulation.story import Story
+from tests.simulation.upstream import Upstream
 from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
 from pgvigil.ipc.errors import CommandError, InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.record import Document
+from pgvigil.watchdog.core.record import Document, QuorumRule
 
 NS_PER_HOUR = 3600 * NS_PER_S
 PEACE_LEASES = 6
@@ -75,12 +76,16 @@ class Run:
         }
         self.most_lease_ns = min(60_000, max(options.lease_ms * max(LEASE_FACTORS) // 100, 300)) * NS_PER_MS
         self.checkers = Checkers(self.world, list(self.hosts.values()), self.most_lease_ns)
+        least_lease_ms = max(options.lease_ms * min(LEASE_FACTORS) // 100, 3 * options.renew_ms, 300)
+        self.upstream = Upstream(self.world, options, self.network, least_lease_ms * NS_PER_MS)
+        self.checkers.upstream(self.upstream)
         self.checkers.on_open = self._opened
         for host in self.hosts.values():
-            host.watcher = self.checkers
+            host.watcher, host.upstream = self.checkers, self.upstream
             host.peers = {other.id: other for other in self.hosts.values() if other is not host}
         self.injector = Injector(self.world, options, self.hosts, self.network, self.story)
         self._healed: set[int] = set()
+        self._by_half = False
         self._healed_at_ns = 0
         self._recovered_at_ns: int | None = None
         self._last_open_ns = 0
@@ -114,16 +119,24 @@ class Run:
         result.counts["messages"] = self.network.carried
         result.counts["events"] = self.world.steps
         result.counts["elections"] = self.checkers.ballots.elections
+        result.counts["recoveries by half"] = int(self._by_half and self._recovered_at_ns is not None)
         result.counts["commits"] = self.checkers.records.commits
         result.counts["starts"] = sum(host.starts for host in self.hosts.values())
         result.counts["excused overlaps"] = self.checkers.holders.excused_overlaps
 
     def _begin(self) -> None:
         calm_ns = 6 * self.options.lease_ns if self.options.calm_start else 0
+        self._watch_links()
         for host in self.hosts.values():
             self.world.at(int(self._source.random() * self.options.lease_ns // 2), host.start)
         self.world.at(calm_ns, lambda: self.injector.plan(self._shifted(calm_ns)))
         self.world.at(calm_ns + self.options.storm_ns, self._heal)
+
+    def _watch_links(self) -> None:
+        """The tie-breakers notice whatever the faults do to links, within a small part of a lease."""
+        if self.options.profile == "half":
+            self.upstream.watch()
+            self.world.after(self.options.lease_ns // 50, self._watch_links)
 
     def _shifted(self, by_ns: int) -> tuple[Fault, ...]:
         return tuple(
@@ -139,19 +152,24 @@ class Run:
         renew_ns = self.options.renew_ms * NS_PER_MS
         plain_ns = self.most_lease_ns + (self.options.size - 1) * renew_ns // 2 + renew_ns
         deadtime_ns = self.options.deadtime_ms * NS_PER_MS
+        half_ns = 8 * self.most_lease_ns if self._by_half else 0  # P22: silence of 2 L, a series of 3 L, links 2 L
         slow_ns = SLOW_DISKS_LEASES * self.most_lease_ns if self.options.slow_disks else 0
-        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S + slow_ns
+        return plain_ns + 3 * self.most_lease_ns + deadtime_ns + 8 * renew_ns + 4 * NS_PER_S + slow_ns + half_ns
 
     def _heal(self) -> None:
         self.injector.end()
         self.network.mend_all()
         self.network.weather.spread_us = min(self.network.weather.spread_us, self.options.renew_ms * 1000 // 16)
-        chosen = self._choose()
+        chosen = self._choose_half() or self._choose()
         if chosen is None:
             self.story.say("", "no majority can be healed: nothing is demanded")
             self.world.finish()
             return
-        for one in self.hosts:
+        self.upstream.calm(min(chosen))
+        for node in () if not self._by_half else self.hosts:
+            if node not in chosen:
+                self.hosts[node].power_off()
+        for one in () if self._by_half else self.hosts:
             for other in self.hosts:
                 if one != other and not (one in chosen and other in chosen) and not self._heard(one, other, chosen):
                     self.network.cut((one, other))
@@ -186,6 +204,23 @@ class Run:
         for node in sorted(self._healed):
             self.hosts[node].start()
         self.world.after(self.options.lease_ns // 10, self._keep_running)
+
+    def _choose_half(self) -> set[int] | None:
+        """P22: half of the voters, if every document anywhere says half and the same; the others stay off."""
+        known = [host.main.core.document for host in self.hosts.values() if host.main is not None]
+        known += [None if host.disk.record is None else host.disk.record.document for host in self.hosts.values()]
+        documents = [document for document in known if document is not None]
+        source = self.world.source("half healed")
+        if len(documents) < len(known) or self.options.profile != "half" or source.random() < 0.3:
+            return None
+        voters = len(documents[0].voters)
+        same = {(document.quorum, document.terms_of_half) for document in documents}
+        bound = self.injector.bound_voters(documents[0])
+        if len(same) > 1 or documents[0].quorum is not QuorumRule.HALF or voters % 2 or len(bound) < voters:
+            return None
+        chosen = set(source.sample(bound, voters // 2))
+        self._by_half = any(not self.hosts[node].node.witness for node in chosen)
+        return chosen if self._by_half else None
 
     def _choose(self) -> set[int] | None:
         """A majority by every document that is on any disk, with a node that may lead; None if there is none left."""

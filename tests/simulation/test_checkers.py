@@ -9,13 +9,14 @@ from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
 from tests.simulation.options import draw
 from tests.simulation.run import Run
+from tests.simulation.upstream import Truth
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events, messages
 from pgvigil.watchdog.core.lease import Lease, Promise
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, RoundId, Vote
-from pgvigil.watchdog.core.record import Document, Intent, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import Document, Intent, QuorumRule, Record, Stamp, Voter, blank_record
 
 LEASE_MS = 1000
 
@@ -322,6 +323,59 @@ def test_two_voters_changed_at_once(bench: Bench) -> None:
     alone = replace(document, stamp=Stamp(5, 2), voters=document.voters[:1])
     with fires("membership"):
         bench.write(one, bench.record(one, boot=4, document=alone))
+
+
+def half_document(bench: Bench) -> Document:
+    """Half is the rule, on all disks and committed."""
+    for host in bench.hosts.values():
+        record = bench.record(host, boot=4)
+        document = record.document or pytest.fail("no document")
+        half = replace(document, stamp=Stamp(5, 2), quorum=QuorumRule.HALF, tie_breaker="10.0.0.254")
+        bench.write(host, replace(record, document=half))
+    claim(bench, bench.hosts[1], Stamp(5, 2))
+    return half
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"lease_ms": 700}, {"tie_breaker": "10.0.0.9"}, {"lease_ms": 700, "quorum": QuorumRule.MAJORITY}],
+)
+def test_more_than_the_rule_changed_under_half(bench: Bench, changes: dict[str, object]) -> None:
+    one = bench.hosts[1]
+    wrong = replace(half_document(bench), stamp=Stamp(5, 3), **changes)  # type: ignore[arg-type]
+    with fires("half"):
+        bench.write(one, bench.record(one, boot=5, document=wrong))
+
+
+def test_the_rule_alone_changed_under_half(bench: Bench) -> None:
+    one = bench.hosts[1]
+    right = replace(half_document(bench), stamp=Stamp(5, 3), quorum=QuorumRule.MAJORITY)
+    bench.write(one, bench.record(one, boot=5, document=right))
+
+
+def lead_by_half(bench: Bench, answered_ms: int, ago_ms: int = 0) -> None:
+    """One of two voters believes in a lease; the tie-breaker has answered it for so long, last so long ago."""
+    one = bench.hosts[1]
+    half = half_document(bench)
+    assert one.main is not None
+    two = replace(half, voters=half.voters[:2])
+    one.main.core.record = replace(one.main.core.record, document=two)
+    bench.pass_ms(5000)
+    newest_ns = bench.run.world.now_ns - ago_ms * NS_PER_MS
+    truth = (Truth(newest_ns - answered_ms * NS_PER_MS, newest_ns),)
+    bench.checks.ballots.series = lambda node, address: truth if address == "10.0.0.254" else ()
+    bench.send(one, 2, renew(stamp=Stamp(5, 2)))
+    bench.give_lease(one, 5)
+
+
+def test_half_backs_a_lease_after_three_leases_of_answers(bench: Bench) -> None:
+    lead_by_half(bench, answered_ms=3000)
+
+
+@pytest.mark.parametrize(("answered_ms", "ago_ms"), [(2900, 0), (3000, 150)])
+def test_half_backs_no_lease_on_few_or_old_answers(bench: Bench, answered_ms: int, ago_ms: int) -> None:
+    with fires("backing"):
+        lead_by_half(bench, answered_ms, ago_ms)
 
 
 def command(bench: Bench, token: int, policy: str = "once", stored: bool = True) -> events.StartCommand:

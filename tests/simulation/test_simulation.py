@@ -31,13 +31,23 @@ def test_no_seed_breaks_a_promise(first: int) -> None:
             pytest.fail(result.report(), pytrace=False)
 
 
-@pytest.mark.parametrize("profile", sorted(set(PROFILES)))
+@pytest.mark.parametrize("profile", sorted({*PROFILES, "half"}))
 def test_no_profile_breaks_a_promise(profile: str) -> None:
     """Each kind of aim once, with faults that really happen."""
     result = Run(draw(101, profile, brief=True)).run()
     if result.checker:
         pytest.fail(result.report(), pytrace=False)
     assert result.counts["faults"] > 0 and result.counts["elections"] > 0
+
+
+def test_half_comes_back_without_the_other_half() -> None:
+    """P22: with the others off and a tie-breaker that answers, the VIP is back within the bound, by half."""
+    for seed in range(1, 41):
+        result = Run(draw(seed, "half", brief=True)).run()
+        assert result.checker == "", result.report()
+        if result.counts["recoveries by half"]:
+            return
+    pytest.fail("in none of 40 seeds half of the voters was healed alone")
 
 
 def test_slow_disks_break_no_promise_and_keep_no_cluster_down() -> None:

@@ -45,6 +45,7 @@ class Surroundings(Protocol):
     def started_command(self, effect: events.StartCommand) -> None: ...
     def answered(self, effect: events.Answer) -> None: ...
     def speaks(self, content: frames.BeatContent) -> None: ...
+    def asks(self, question: frames.AskTieBreaker) -> None: ...
 
 
 class Main:
@@ -84,7 +85,7 @@ class Main:
         self.vip = SimVip(world, kernel, clock, boundary, self.process.later)
         self._carrier = Carrier(self.writer, self.vip, lambda: self.dispatch(events.VipDown()), self._act)
         self.mail: Inlet[Parcel] = Inlet(self.process.poller, self.process.wake)
-        self.reports: Inlet[frames.Verdicts] = Inlet(self.process.poller, self.process.wake, 64)
+        self.reports: Inlet[frames.Verdicts | frames.TieBreakerSeen] = Inlet(self.process.poller, self.process.wake, 64)
         self.orders: Inlet[events.Event] = Inlet(self.process.poller, self.process.wake)
         self._windows = {node.node_id: Windows() for node in settings.nodes} if windows else None
         self._pending: deque[events.Event] = deque()
@@ -92,6 +93,7 @@ class Main:
         self._finished = False
         self._said: frames.Beat | None = None
         self._basis: object = None
+        self._asked = ("", 0, 0)
         self.due_ns = 0
         self._housekeeping_ns = housekeeping_ns
         loop = self.process.loop
@@ -131,6 +133,7 @@ class Main:
                 self.process.boundary("stepped")
         finally:
             self._stepping = False
+        self._say_question()
         self._say_news(self.clock.read())
 
     def _take_mail(self) -> None:
@@ -147,7 +150,11 @@ class Main:
     def _take_reports(self) -> None:
         while (frame := self.reports.take()) is not None:
             now_ns = self.clock.read()
-            if self.beliefs.take(frame, now_ns):
+            if isinstance(frame, frames.TieBreakerSeen):
+                taken = self.beliefs.take_tie_breaker(frame, now_ns)
+            else:
+                taken = self.beliefs.take(frame, now_ns)
+            if taken:
                 self.tell_views(now_ns)
 
     def heard_again(self, frame: frames.Verdicts) -> bool:
@@ -219,6 +226,13 @@ class Main:
     def _may_stand(self, now_ns: int) -> bool:
         return now_ns >= max(self.core.restart_wait_until_ns, self.core.no_stand_until_ns)
 
+    def _say_question(self, again: bool = False) -> None:
+        question = self.core.question()
+        if question != self._asked or (again and question[0]):
+            self._asked = question
+            address, interval_ns, gap_ns = question
+            self.around.asks(frames.AskTieBreaker(address, interval_ns // NS_PER_MS, gap_ns // NS_PER_MS))
+
     def _say_news(self, now_ns: int) -> None:
         core = self.core
         basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns))
@@ -235,6 +249,7 @@ class Main:
         """Once a second, less often with long leases: beliefs that went stale, heartbeat content."""
         self.due_ns = now_ns + self._housekeeping_ns
         self.tell_views(now_ns)
+        self._say_question(again=True)
         self._say_beat(now_ns)
 
 

@@ -71,10 +71,35 @@ def _head(status: dict[str, Any], colour: bool) -> list[str]:
     if status.get("waiting_for"):
         names = ", ".join(_label(status, node_id) for node_id in _items(status, "waiting_for"))
         lines.append(f"waiting for {names}; if one of them cannot come, 'pgvigil bootstrap' ends the waiting")
+    lines += _half(status, colour)
     lines += _voters(status, colour)
     if status.get("restart_wait_ms"):
         lines.append(f"neither votes nor stands for another {duration(status['restart_wait_ms'])} after its start")
     return lines
+
+
+def _half(status: dict[str, Any], colour: bool) -> list[str]:
+    """`quorum = "half"`: what it cannot guarantee, and how the tie-breaker is."""
+    half = _table(status, "half")
+    if not half:
+        return []
+    answers = "answers" if half.get("answers") else "DOES NOT ANSWER"
+    if answers != "answers" and half.get("answered_for_ms") is not None:
+        answers = "answers, but not yet without a failure for three leases"
+    leads = "; this node LEADS WITH HALF of the voters" if half.get("leads_by_half") else ""
+    odd = "" if half.get("applies", True) else "; an odd number of voters: a majority is needed"
+    if not half.get("in_force", True):
+        odd = "; the cluster's document still demands a majority"
+    elif not half.get("proposed", True):
+        odd += "; this node's file says majority"
+    return [
+        paint(f"NOT GUARANTEED: {_word(half, 'not_guaranteed')}", RED, colour),
+        paint(
+            f"tie-breaker {_word(half, 'tie_breaker')} {answers} ({_word(half, 'evidence')}){odd}{leads}",
+            YELLOW,
+            colour,
+        ),
+    ]
 
 
 def _voters(status: dict[str, Any], colour: bool) -> list[str]:

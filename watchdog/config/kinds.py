@@ -169,6 +169,28 @@ def address() -> Kind:
     return Kind(read, expected)
 
 
+def upstream() -> Kind:
+    """An address to ping, or an address and a TCP port to connect to."""
+    expected = 'expected "10.0.0.254" to ping, or "10.0.0.254:443" ("[fd00::1]:443") to connect to'
+
+    def read(value: Any) -> str:
+        found = _text(value, expected)
+        literal = ip_literal(found)
+        if literal is not None:
+            _usable(literal, expected)
+            return literal
+        host, _, port = found.rpartition(":")
+        literal = ip_literal(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        if literal is None or (":" in literal) != host.startswith("["):
+            raise Wrong("is neither an IP address nor one with a port", expected)
+        if not port.isascii() or not port.isdigit() or len(port) > 5 or not 1 <= int(port) <= 65535:
+            raise Wrong(f"'{port[:20]}' is not a port of 1 to 65535", expected)
+        _usable(literal, expected)
+        return f"[{literal}]:{int(port)}" if ":" in literal else f"{literal}:{int(port)}"
+
+    return Kind(read, expected)
+
+
 def vip() -> Kind:
     """An address with its prefix length, as "address/prefix"."""
     expected = 'expected address/prefix such as "10.0.0.100/24" or "fd00::100/64"'

@@ -100,6 +100,7 @@ def _this_machine(
     if own is None:
         return "", {}
     local_rules.own_paths_are_here(problems, own, network)
+    local_rules.tie_breaker_is_elsewhere(problems, draft, own, network)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -171,6 +172,7 @@ class _Assembly:
                 table.get("lost_node_removal_timeout_s"),
                 table.get("no_show_node_removal_timeout_s"),
             ),
+            tie_breaker=table.get("tie_breaker") or "",
         )
 
     def _process(self) -> ProcessSettings:

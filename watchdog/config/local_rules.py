@@ -5,9 +5,11 @@ Checked on the node that reads the file and for that node only; what other machi
 
 from __future__ import annotations
 
+import ipaddress
 import shlex
 import shutil
 
+from pgvigil.lifecheck.settings import split_upstream
 from pgvigil.watchdog.config.local import LocalNetwork
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section
@@ -31,6 +33,24 @@ def own_paths_are_here(problems: Problems, node: NodeDraft, local: LocalNetwork)
             problems.mistake(path.at(key), wrong, "expected an address of this machine, or another --node-id")
         elif interface not in (AUTO, carrier):
             problems.mistake(path.at("interface"), f"{address} is on {carrier}", f'expected "{carrier}"')
+
+
+def tie_breaker_is_elsewhere(problems: Problems, draft: Draft, own: NodeDraft, local: LocalNetwork) -> None:
+    """What this machine has answers always; only where all nodes live on the loopback, so may the tie-breaker."""
+    cluster = draft["cluster"]
+    given = cluster.get("tie_breaker")
+    if given is None:
+        return
+    address = split_upstream(given)[0]
+    apart = all(_is_loopback(path.get("address")) for path in own.paths) and _is_loopback(address)
+    told = any(path.get("address") == address for path in own.paths)  # by the rule about nodes' own addresses
+    carrier = None if apart or told else local.carrier(address)
+    if carrier:
+        problems.mistake(cluster.at("tie_breaker"), f"is on {carrier} of this machine", "expected an address upstream")
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address).is_loopback
 
 
 def path_interface(path: Section, own: bool, local: LocalNetwork) -> str:

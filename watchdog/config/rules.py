@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
+from pgvigil.lifecheck.settings import split_upstream
 from pgvigil.watchdog.config import keys
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section
 from pgvigil.watchdog.config.source import Location
+from pgvigil.watchdog.settings import NOT_GUARANTEED
 
 Rule = Callable[[Problems, Draft], None]
 
@@ -171,9 +173,43 @@ def somebody_can_lead(problems: Problems, draft: Draft) -> None:
         problems.mistake(location, "every node is a witness, so no node can lead", 'expected one role = "member"')
 
 
+def half_has_a_tie_breaker(problems: Problems, draft: Draft) -> None:
+    """Half of the voters proves nothing alone; half of an odd number is a majority (P22)."""
+    cluster, count = draft["cluster"], len(draft.nodes)
+    given = cluster.get("tie_breaker")
+    if cluster.get("quorum") == "majority" and "tie_breaker" in cluster.given:
+        problems.mistake(cluster.at("tie_breaker"), 'is used by quorum = "half" only', "remove it, or change quorum")
+    if cluster.get("quorum") != "half":
+        return
+    if "tie_breaker" not in cluster.given:
+        wrong = "has no tie_breaker, so both halves of a partition would lead"
+        problems.mistake(cluster.at("quorum"), wrong, 'set tie_breaker, or quorum = "majority"')
+    if count % 2:
+        found = f"{count} nodes have no half, so a majority is needed as ever"
+        problems.warn(cluster.at("quorum"), found, "an even number of nodes is what it is for")
+    if given is not None:
+        _tie_breaker_is_nobodys(problems, draft, split_upstream(given)[0])
+        problems.warn(
+            cluster.at("quorum"),
+            NOT_GUARANTEED % given,
+            "add a third node instead, a witness is enough",
+        )
+
+
+def _tie_breaker_is_nobodys(problems: Problems, draft: Draft, address: str) -> None:
+    """A node always reaches itself, and the virtual IP is what is in dispute."""
+    cluster = draft["cluster"]
+    own = {path.get("address") for node in draft.nodes for path in node.paths}
+    own |= {node.section.get("host") for node in draft.nodes}
+    if address in own:
+        problems.mistake(cluster.at("tie_breaker"), "is a node's own address", "expected one that no node has")
+    if address in _vip_addresses(draft["vip"]):
+        problems.mistake(cluster.at("tie_breaker"), "is a virtual address", "expected one that never moves")
+
+
 def voters_can_lose_one(problems: Problems, draft: Draft) -> None:
     """One node has no peer; an even number survives no more losses than the odd number below it."""
-    count = len(draft.nodes)
+    count = 0 if draft["cluster"].get("quorum") == "half" else len(draft.nodes)
     if count == 1:
         problems.warn(("node",), "one node alone has no peer to take over", "add two more, one may be a witness")
     elif count == 2:
@@ -332,6 +368,7 @@ RULES: tuple[Rule, ...] = (
     paths_are_given_or_follow,
     paths_match,
     somebody_can_lead,
+    half_has_a_tie_breaker,
     voters_can_lose_one,
     vips_are_unique,
     vip_is_nobodys_own,

@@ -56,7 +56,8 @@ CLUSTER = (
     Key("insecure", kinds.boolean(), False, "Run without a secret; shown in every status."),
     Key("lease_ms", kinds.integer(300, 60_000, "ms"), 1000, "How long a leader may act after a majority agreed."),
     Key("renew_ms", kinds.integer(20, 20_000, "ms"), 200, "How often the leader asks for its lease again."),
-    Key("quorum", kinds.choice("majority"), "majority", "How many voters must agree."),
+    Key("quorum", kinds.choice("majority", "half"), "majority", "How many voters must agree."),
+    Key("tie_breaker", kinds.upstream(), DERIVED, 'quorum = "half": an address upstream that must answer this node.'),
     Key("preempt", kinds.boolean(), False, "Whether a node of higher priority takes over from a healthy leader."),
     Key(
         "remove_shutdown_nodes",

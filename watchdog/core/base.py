@@ -1,8 +1,8 @@
 """The state of the decision core, and what every part of it needs: transitions, effects, deadlines.
 
-The engine is one object in several files: this one holds the state; `following`, `standing`, `leading`, `voters`
-and `founding` hold the rules of the protocol by role; `engine` dispatches. Nothing here reads a clock: `self.now_ns` is
-the instant that `step` was told.
+The engine is one object in several files: this one holds the state; `following`, `half`, `standing`, `leading`,
+`voters` and `founding` hold the rules of the protocol by role; `engine` dispatches. Nothing here reads a clock:
+`self.now_ns` is the instant that `step` was told.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgvigil.watchdog.core.lease import NS_PER_MS, Lease, Promise
 from pgvigil.watchdog.core.messages import Message, RoundId
 from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.rank import Standing, rank
-from pgvigil.watchdog.core.record import SENTENCES, Cause, Document, Record, Stamp
+from pgvigil.watchdog.core.record import SENTENCES, Cause, Document, QuorumRule, Record, Stamp
 from pgvigil.watchdog.core.states import State, Trigger, follow
 
 
@@ -50,7 +50,10 @@ class CoreRemoval:
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """What the core is told once: `lease_ms` only proposes L (P19), `nodes` tells peers, not voters (P18)."""
+    """What the core is told once: `nodes` tells peers, not voters (P18).
+
+    `lease_ms`, `quorum` and `tie_breaker` are proposals of the file; what counts stands in the document (P19, P22 a).
+    """
 
     node_id: int
     nodes: tuple[CoreNode, ...]
@@ -59,6 +62,8 @@ class CoreSettings:
     preempt: bool
     commands: tuple[CoreCommand, ...] = ()
     removal: CoreRemoval = CoreRemoval()
+    quorum: QuorumRule = QuorumRule.MAJORITY
+    tie_breaker: str = ""
 
     @property
     def stagger_ns(self) -> int:
@@ -155,6 +160,9 @@ class Base(ABC):
         self.leader_term = 0
         self.leader_heard_ns: int | None = None
         self.released_heard_term = 0
+        self.claim_heard_ns = now_ns
+        self.heard_ns: dict[int, int] = {}
+        self.dead_since_ns: dict[int, int] = {}
         self.vote_granted_until_ns = 0
         self.vote_granted_to = 0
         # the candidate
@@ -184,6 +192,7 @@ class Base(ABC):
         self.absent_since_ns: dict[int, int] = {}
         self.back_since_ns: dict[int, int] = {}
         self.better_since_ns: int | None = None
+        self.keeps_majority_until_ns = 0
         self.started_tokens: set[int] = set()
         self.ended_commands: dict[int, bool] = {}
         # founding

@@ -26,6 +26,8 @@ class Commanding(Founding):
         document = self.document
         if self.state is not State.LEADER or document is None or not self.committed() or not self.lease_held():
             return
+        if self.leads_by_half:
+            return  # P22 g
         for intent in document.intents:
             if intent.state == PENDING:
                 self._settle_intent(document, intent)

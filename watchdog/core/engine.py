@@ -2,7 +2,7 @@
 
 A pure state machine: no socket, clock, file, thread or randomness that is not handed in. The process
 shell, the scenario transcripts and the simulator all run this very object. After **every** step the shell asks `wake()`
-again. The rules are those of PROTOCOL.md; their numbers (P1 to P21) stand beside the code that keeps them.
+again. The rules are those of PROTOCOL.md; their numbers (P1 to P22) stand beside the code that keeps them.
 """
 
 from __future__ import annotations
@@ -121,11 +121,14 @@ class Watchdog(Commanding):
         handler = _MESSAGES.get(type(event.message))
         if handler is None:
             raise InvariantError(f"no handler for {type(event.message).__name__}")
+        self.note_arrival(event.sender)
         if self.state is not State.STOPPED:
             handler(self, event.sender, event.record_id, event.message)
 
     def _views(self, event: events.Views) -> None:
         self.views = event
+        self.note_silence()
+        self.settle_by_half()
         if self.state is State.ELECTED and event.pgpool is Health.DEAD:
             self.emit(CloseGate())
             self.emit(DropVip())

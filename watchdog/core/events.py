@@ -48,11 +48,18 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Lifecheck's newest verdicts: the local pgpool-II and the peers."""
+    """Lifecheck's newest verdicts: the local pgpool-II, the peers, and the tie-breaker that it was told to ask.
+
+    `tie_breaker_ns`: when it was asked for its newest answer, `tie_breaker_since_ns`: for the first one of the unbroken
+    series that this answer ends; 0 for never (P22).
+    """
 
     pgpool: Health
     evidence: str
     peers: tuple[PeerView, ...]
+    tie_breaker: str = ""
+    tie_breaker_ns: int = 0
+    tie_breaker_since_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ class Following(Base):
 
     def on_renew(self, sender: int, record_id: int, message: Renew) -> None:
         """P2: refuse an older term; else make everything durable, promise, acknowledge."""
+        self.claim_heard_ns = self.now_ns  # P22 d: heard, whatever becomes of it
         if message.term < self.record.term:
             self.send(sender, RenewRefused(message.term, message.boot, self.record.term))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 
+from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health, StopMode
 from pgvigil.watchdog.core.base import Change, HandOver
 from pgvigil.watchdog.core.events import (
@@ -21,12 +22,13 @@ from pgvigil.watchdog.core.lease import NS_PER_MS, Lease, Promise, Renewal
 from pgvigil.watchdog.core.messages import Ack, AskHandOver, Outcome, Release, Renew, RenewRefused, TellHandOver
 from pgvigil.watchdog.core.quorum import Tally, tally
 from pgvigil.watchdog.core.rank import Standing as Rank
-from pgvigil.watchdog.core.record import NOBODY, Document, Stamp
+from pgvigil.watchdog.core.record import NOBODY, Document, QuorumRule, Stamp
 from pgvigil.watchdog.core.standing import Standing
 from pgvigil.watchdog.core.states import State, Trigger
 
 SMART_LINGER_NS = 1_000 * NS_PER_MS
 FAST_LINGER_NS = 100 * NS_PER_MS
+HALF_FIRST = 'quorum = "half" is given up until the voters have changed; ask again'
 TOO_FEW = "too few of the voters that would remain are alive and up to date; start them first"
 TOO_EARLY = "too few of the voters that would remain have the newest document yet; try again"
 
@@ -130,11 +132,24 @@ class Leading(Standing):
         self._commit()
 
     def _settle(self, lease: Lease) -> None:
-        if lease.settle(self.voter_ids, self.now_ns) and lease.until_ns is not None:
+        before = lease.by_half
+        if lease.settle(self.voter_ids, self.now_ns, self.half_rule()) and lease.until_ns is not None:
             if self.state is State.ELECTED:
-                self.go(Trigger.LEASE_GAINED)
+                who = "half of the voters have" if lease.by_half else "a majority has"
+                self.go(Trigger.LEASE_GAINED, f"{who} acknowledged")
+            if lease.by_half and not before:
+                # Half counts a renewal one R after it was sent; a repeated first one would leave a gap of two.
+                lease.next_renewal_ns = self.now_ns
+                self.note("leads with half of the voters while the tie-breaker answers: changes nothing", Level.WARNING)
+            elif before and not lease.by_half:
+                self.note("leads with a majority of the voters again")
             self.emit(HoldVip(lease.until_ns))
         self._commit()
+
+    def settle_by_half(self) -> None:
+        """P22 c: the tie-breaker has answered, or not."""
+        if self.leading and self.lease is not None and self.half:
+            self._settle(self.lease)
 
     def on_renew_refused(self, sender: int, record_id: int, message: RenewRefused) -> None:
         """P12: a term named in a refusal is remembered; `_stay_elected` does the rest."""
@@ -219,6 +234,7 @@ class Leading(Standing):
     def propose(self, document: Document) -> Stamp:
         """P16: a new version, durable here before the first send; one change is in flight at a time."""
         assert self.lease is not None and self.document is not None and self.committed()
+        self._check_half(self.document, document)
         stamp = Stamp(self.lease.term, self.document.stamp.version + 1)
         self.persist(
             document=document.stamped(stamp), promised_ms=max(self.record.promised_ms, document.lease_ms)
@@ -226,14 +242,51 @@ class Leading(Standing):
         self.lease.next_renewal_ns = self.now_ns
         return stamp
 
+    @staticmethod
+    def _check_half(old: Document, new: Document) -> None:
+        """P22 b: half(P0) -> majority(P0) -> majority(P1) -> half(P1), each committed before the next."""
+        if QuorumRule.HALF in (old.quorum, new.quorum) and old.terms_of_half != new.terms_of_half:
+            raise InvariantError(f"document {old.stamp} would change voters, L or tie-breaker under half: {new}")
+
     def _tend_document(self) -> None:
-        """P19: the file's L is proposed once the document is committed."""
+        """P19, P22 a: what the file proposes is put into the document, one committed step at a time."""
         document = self.document
-        if document is None or not self.committed() or not self.lease_held():
+        if document is None or not self.committed() or not self.lease_held() or self.leads_by_half:
             return
-        if document.lease_ms != self.settings.lease_ms:
-            self.note(f"changes the lease time from {document.lease_ms} ms to {self.settings.lease_ms} ms")
-            self.propose(replace(document, lease_ms=self.settings.lease_ms))
+        wanted = self._proposed(document)
+        if self.half and wanted != document:
+            self._leave_half("the configuration has changed")
+        elif wanted.lease_ms != document.lease_ms:
+            self.note(f"changes the lease time from {document.lease_ms} ms to {wanted.lease_ms} ms")
+            self.propose(replace(document, lease_ms=wanted.lease_ms))
+        elif wanted.tie_breaker != document.tie_breaker:
+            self.note(f"changes the tie-breaker to {wanted.tie_breaker}")
+            self.propose(replace(document, tie_breaker=wanted.tie_breaker))
+        elif wanted.quorum is not document.quorum and self._may_take_half(document):
+            self.note('changes quorum to "half"')
+            self.propose(wanted)
+
+    def _proposed(self, document: Document) -> Document:
+        """The document as the file wants it; a tie-breaker that is not used stays what it is."""
+        settings = self.settings
+        half = settings.quorum is QuorumRule.HALF
+        address = settings.tie_breaker if half else document.tie_breaker
+        return replace(document, lease_ms=settings.lease_ms, quorum=settings.quorum, tie_breaker=address)
+
+    def _may_take_half(self, document: Document) -> bool:
+        """P22 b: no change of the voters is under way, nor one to come for a voter that the founding left open."""
+        waiting = self.now_ns < self.keeps_majority_until_ns
+        return not waiting and self.wish is None and all(voter.record_id for voter in document.voters)
+
+    def _leave_half(self, why: str) -> bool:
+        """P22 b: the first step of every change; True if it had to be taken. For a while no other way follows it."""
+        document = self.document
+        self.keeps_majority_until_ns = self.now_ns + 2 * self.lease_ns
+        if document is None or not self.half:
+            return False
+        self.note(f'changes quorum to "majority" first: {why}')
+        self.propose(replace(document, quorum=QuorumRule.MAJORITY))
+        return True
 
     def _unbound_or_lost(self, sender: int, record_id: int) -> None:
         """P18: a voter is bound to its first record; with another record it has lost its word and stays out."""
@@ -248,7 +301,7 @@ class Leading(Standing):
                 "It does not vote; remove it from the cluster and add it again",
                 Level.ERROR,
             )
-        elif self.committed() and self.lease_held() and self.state is State.LEADER:
+        elif self._not_now() is None and not self._leave_half("a voter joins"):
             self.propose(document.with_voter(sender, record_id))
             self.note(f"{self.label(sender)} joins as the voter that the founding left open")
 
@@ -256,6 +309,8 @@ class Leading(Standing):
         """P18: only a leader changes the voters, and only after its own document is committed."""
         if self.state is not State.LEADER or not self.lease_held():
             return f"{self.label(self.me)} is not the leader"
+        if self.leads_by_half:  # P22 g
+            return "half of the voters carries the virtual IP and changes nothing; start the others first"
         if not self.committed():
             return "another change is not committed yet; try again"
         return None
@@ -278,6 +333,9 @@ class Leading(Standing):
                 "the same file, run `pgvigil reload` on each, then this again"
             )
         if event.add and (event.add not in here or self.stored_by(event.add) != stamp):
+            late = event.add in here and event.add in self.stored and self.now_ns < self.keeps_majority_until_ns
+            if late:
+                return TOO_EARLY  # P22 b: the first step has only just been taken
             return f"{self.label(event.add)} does not follow this leader yet; start pgvigil there and try again"
         after = [node for node in (*self.voter_ids, event.add) if node and node != event.remove]
         counting = {node for node in here if node == event.add or not self._answers_as_another(node)}

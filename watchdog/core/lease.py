@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pgvigil.watchdog.core.quorum import Tally, tally
+from pgvigil.watchdog.core.quorum import Tally, is_half, tally
 
 NS_PER_MS = 1_000_000
 RHO_PERMILLE = 10
@@ -57,6 +57,19 @@ def promise_on_renewal(
     return Promise(leader, term, boot, sequence, max(old.until_ns, until_ns))
 
 
+@dataclass(frozen=True, slots=True)
+class HalfRule:
+    """P22 c: half of the voters is enough for renewals that the others had `patience_ns` to answer.
+
+    `tie_breaker_ns`: when the tie-breaker was asked for its newest answer; it bounds the lease as a voter's would.
+    `silent`: the only voters that may be missing; None while the lease runs on, which asks nothing of them.
+    """
+
+    tie_breaker_ns: int
+    patience_ns: int
+    silent: tuple[int, ...] | None
+
+
 @dataclass(slots=True)
 class Renewal:
     """One renewal on its way: who has acknowledged it. The leader is its own first voter."""
@@ -78,6 +91,7 @@ class Lease:
         self.since_ns = since_ns
         self.sequence = 0
         self.backed = False
+        self.by_half = False
         self.until_ns = until_ns
         self.next_renewal_ns = since_ns
         self._renewals: list[Renewal] = []
@@ -102,14 +116,30 @@ class Lease:
             if renewal.sequence == sequence:
                 renewal.acknowledged.add(voter)
 
-    def settle(self, voters: Sequence[int], now_ns: int) -> bool:
+    def settle(self, voters: Sequence[int], now_ns: int, half: HalfRule | None = None) -> bool:
         """P4: prolong the lease to the newest renewal that a majority has acknowledged; True if it was prolonged."""
+        end_ns: int | None = None
         for renewal in reversed(self._renewals):
             if tally(voters, renewal.acknowledged, ()) is Tally.WON:
                 end_ns = lease_end_ns(renewal.sent_at_ns, renewal.lease_ms)
-                self.backed = True
-                if end_ns <= now_ns or (self.until_ns is not None and end_ns <= self.until_ns):
-                    return False
-                self.until_ns = end_ns
-                return True
-        return False
+                break
+        by_half_ns = None if half is None else self._half_end_ns(voters, now_ns, half)
+        by_half = by_half_ns is not None and (end_ns is None or by_half_ns > end_ns)
+        end_ns = by_half_ns if by_half else end_ns
+        if end_ns is None:
+            return False
+        self.backed = True
+        if end_ns <= now_ns or (self.until_ns is not None and end_ns <= self.until_ns):
+            return False
+        self.until_ns, self.by_half = end_ns, by_half
+        return True
+
+    def _half_end_ns(self, voters: Sequence[int], now_ns: int, half: HalfRule) -> int | None:
+        """P22 c: the end of a lease by half: of the renewal or of the tie-breaker's answer, whichever is earlier."""
+        for renewal in reversed(self._renewals):
+            missing = [voter for voter in voters if voter not in renewal.acknowledged]
+            allowed = half.silent is None or all(voter in half.silent for voter in missing)
+            patient = renewal.sent_at_ns + half.patience_ns <= now_ns
+            if patient and allowed and is_half(voters, renewal.acknowledged):
+                return lease_end_ns(min(renewal.sent_at_ns, half.tie_breaker_ns), renewal.lease_ms)
+        return None

@@ -29,3 +29,8 @@ def tally(voters: Sequence[int], yes: Collection[int], no: Collection[int]) -> T
     if not voters or len(voters) - against < needed:
         return Tally.LOST
     return Tally.PENDING
+
+
+def is_half(voters: Sequence[int], yes: Collection[int]) -> bool:
+    """Whether at least half of the voters agree; two such groups of an even number may share nobody (P22)."""
+    return bool(voters) and 2 * len([voter for voter in voters if voter in yes]) >= len(voters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 NOBODY = 0
 KEPT_REMOVALS = 32
 
@@ -83,11 +83,19 @@ class Intent:
     state: str
 
 
+class QuorumRule(enum.Enum):
+    """How many voters may carry the VIP (P22); everything else needs a majority under both."""
+
+    MAJORITY = "majority"
+    HALF = "half"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19).
 
     `removed` remembers why nodes are voters no more, the newest last: for status, and for those that may come back.
+    Formats 1 and 2 of the record knew no `quorum` and no `tie_breaker`: they mean a majority.
     """
 
     stamp: Stamp
@@ -97,6 +105,13 @@ class Document:
     paused: bool
     intents: tuple[Intent, ...]
     removed: tuple[Removed, ...] = ()
+    quorum: QuorumRule = QuorumRule.MAJORITY
+    tie_breaker: str = ""
+
+    @property
+    def terms_of_half(self) -> tuple[tuple[Voter, ...], int, str]:
+        """P22 b: what stands still while the rule is half."""
+        return self.voters, self.lease_ms, self.tie_breaker
 
     def voter(self, node_id: int) -> Voter | None:
         """The voter of that id, if there is one."""

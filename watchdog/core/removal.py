@@ -73,6 +73,8 @@ class Removal(Voters):
             key = f"kept {voter.node_id} {self.absent_since_ns[voter.node_id]}"
             self.note_once(key, f"{self.label(voter.node_id)} has been gone for too long, but stays a voter: {refusal}")
             return False
+        if self._leave_half(f"{self.label(voter.node_id)} has been gone for too long"):
+            return True
         self._change_by_rule(NOBODY, voter.node_id, Cause.LOST if voter.record_id else Cause.NO_SHOW)
         return True
 
@@ -94,6 +96,8 @@ class Removal(Voters):
     def _bring_back(self, item: Removed) -> bool:
         if self._change_refusal(ChangeVoters(0, item.node_id, NOBODY)) is not None:
             return False
+        if self._leave_half(f"{self.label(item.node_id)} is back"):
+            return True
         self.back_since_ns.pop(item.node_id, None)
         self._change_by_rule(item.node_id, NOBODY, Cause.OPERATOR)
         return True

@@ -5,21 +5,25 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from pgvigil.watchdog.core.base import Round
-from pgvigil.watchdog.core.following import Following
+from pgvigil.watchdog.core.half import Half
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Granted, PreVote, Refused, RoundId, Vote
 from pgvigil.watchdog.core.quorum import Tally, tally
 from pgvigil.watchdog.core.states import State, Trigger
 
 
-class Standing(Following):
+class Standing(Half):
     """The candidate's side."""
 
     def advance_standing(self) -> None:
         """Stand when it is this node's turn, end rounds that are over."""
         if self.round is not None and self.now_ns >= self.round.ends_at_ns:
-            self._learn_pace(self.round)
-            self._round_lost("no majority answered in time")
+            if self.half_elects():  # P22 d; such a round always takes its whole time, so it tells nothing of the disks
+                self.note(f"half of {len(self.voter_ids)} voters agree, and the tie-breaker answers")
+                self._round_won(self.round)
+            else:
+                self._learn_pace(self.round)
+                self._round_lost("no majority answered in time")
         if self.state in (State.ASKING, State.VOTING) and self.unfit_reason() is not None:
             self.round = None
             self.go(Trigger.UNFIT, str(self.unfit_reason()))
@@ -66,7 +70,7 @@ class Standing(Following):
 
     def _ask(self) -> None:
         """P11, P12: pre-votes first, for a term above every term ever heard of."""
-        term = max(self.known_term, self.record.term) + 1
+        term = self.next_term()
         if self.state is State.STANDBY:
             why = "no leader" if self.leader_id == 0 else f"{self.label(self.leader_id)} has not renewed in time"
             self.go(Trigger.STANDS, why, term)
@@ -137,11 +141,15 @@ class Standing(Following):
             said = "; ".join(f"{self.label(node)}: {reason}" for node, reason in sorted(asked.reasons.items()))
             self._round_lost(said or "a majority refused")
         elif outcome is Tally.WON:
-            self.round = None
-            if asked.real:
-                self.won(asked.term)
-            else:
-                self._stand(asked.term)
+            self._round_won(asked)
+
+    def _round_won(self, asked: Round) -> None:
+        """P11: after pre-votes come votes, after votes the term is won."""
+        self.round = None
+        if asked.real:
+            self.won(asked.term)
+        else:
+            self._stand(asked.term)
 
     def _learn_pace(self, asked: Round) -> None:
         """P13: how long the next round of votes may take. Pre-votes write nothing, so they tell nothing of the disks.

@@ -73,7 +73,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (S.ASKING, T.FOLLOWS): Row(S.STANDBY, "follows {reason}"),
     (S.VOTING, T.FOLLOWS): Row(S.STANDBY, "follows {reason}"),
     (S.VOTING, T.VOTES_WON): Row(S.ELECTED, "won term {term}, without a lease yet"),
-    (S.ELECTED, T.LEASE_GAINED): Row(S.LEADER, "leads term {term}: a majority has acknowledged"),
+    (S.ELECTED, T.LEASE_GAINED): Row(S.LEADER, "leads term {term}: {reason}"),
     (S.LEADER, T.REELECTED): Row(S.LEADER, "leads term {term} now: it had itself elected again, the lease ran on"),
     (S.LEADER, T.LEASE_LOST): Row(S.STANDBY, "lost its lease and closed the gate: {reason}"),
     (S.ELECTED, T.NEVER_LEASED): Row(S.STANDBY, "stepped down from term {term}: {reason}"),

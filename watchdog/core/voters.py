@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pgvigil.watchdog.core.base import Change, HandOver, Wish
 from pgvigil.watchdog.core.events import ChangeVoters, Leave, Level
-from pgvigil.watchdog.core.leading import TOO_EARLY, Leading
+from pgvigil.watchdog.core.leading import HALF_FIRST, TOO_EARLY, Leading
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import AskVoters, Outcome, TellVoters
 from pgvigil.watchdog.core.record import NOBODY, SENTENCES, Cause, Document
@@ -31,7 +31,9 @@ class Voters(Leading):
         if self.state is State.LEADER and document is not None:
             ask = self._ask_for(event.request_id, event.add, event.remove, document.epoch, Cause.OPERATOR)
             answer = self._decide(self.me, ask)
-            if answer is not None:
+            if answer is not None and answer[1] is HALF_FIRST:
+                self.wish_for(event.request_id, event.add, event.remove, Cause.OPERATOR, leading=True)
+            elif answer is not None:
                 self.answer(event.request_id, answer[0] is Outcome.DONE, answer[1])
             return
         self.wish_for(event.request_id, event.add, event.remove, Cause.OPERATOR)
@@ -163,6 +165,8 @@ class Voters(Leading):
         refusal = self._change_refusal(ChangeVoters(ask.request_id, ask.add, ask.remove))
         if refusal is not None:
             return Outcome.BUSY if refusal is TOO_EARLY else Outcome.REFUSED, f"refused: {refusal}"
+        if self._leave_half("a change of the voters is asked for"):
+            return Outcome.BUSY, HALF_FIRST
         self.change_voters(asker, ask)
         return None
 

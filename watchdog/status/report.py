@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pgvigil
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, NodeVerdict
-from pgvigil.watchdog.core.record import SENTENCES
+from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
-from pgvigil.watchdog.settings import NodeSettings
+from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -71,6 +71,7 @@ class Report:
                 "committed": core.committed(),
             },
             "voters": self._voters(now_ns),
+            "half": self._half(now_ns),
             "vip": self._vip(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
             "processes": [
@@ -119,6 +120,26 @@ class Report:
         if core.lease is not None and core.lease.until_ns is not None and core.lease_held_at(now_ns):
             left_ms = (core.lease.until_ns - now_ns) // NS_PER_MS
         return {"left_ms": left_ms, "length_ms": core.lease_ns // NS_PER_MS}
+
+    def _half(self, now_ns: int) -> dict[str, object] | None:
+        """`quorum = "half"`: whether the tie-breaker answers here, and what it cannot guarantee."""
+        core, seen = self._main.core, self._main.beliefs.tie_breaker
+        proposed = core.settings.quorum is QuorumRule.HALF
+        if not core.half and not proposed:
+            return None
+        address = core.document.tie_breaker if core.document is not None and core.half else core.settings.tie_breaker
+        return {
+            "tie_breaker": address,
+            "in_force": core.half,
+            "proposed": proposed,
+            "answers": core.tie_breaker_answers_at(now_ns),
+            "asked_ms": None if seen is None or not seen.asked_at_ns else (now_ns - seen.asked_at_ns) // NS_PER_MS,
+            "answered_for_ms": (seen.asked_at_ns - seen.since_ns) // NS_PER_MS if seen and seen.asked_at_ns else None,
+            "evidence": "lifecheck has not asked yet" if seen is None else seen.evidence,
+            "applies": len(core.voter_ids) % 2 == 0,
+            "leads_by_half": core.leads_by_half and core.lease_held_at(now_ns),
+            "not_guaranteed": NOT_GUARANTEED % address,
+        }
 
     def _voters(self, now_ns: int) -> dict[str, object]:
         """Who votes by the newest document, what of it needs an operator's eye, and who votes no more."""

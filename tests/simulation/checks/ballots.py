@@ -8,10 +8,12 @@ nobody else; no restart and no lost memory ends it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from tests.simulation.checks.law import lease_ns, majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
+from tests.simulation.upstream import Truth
 from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS
@@ -19,11 +21,13 @@ from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.events import Send
 from pgvigil.watchdog.core.lease import Lease
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
+from pgvigil.watchdog.core.record import Document, QuorumRule
 
 Renewal = tuple[int, int, int, int]  # leader, term, boot, sequence
 KEPT_RENEWALS = 2000
 KEPT_OF_A_LEADER = 64
 ROUNDING_NS = 10
+TOLERANCE_PERMILLE = 10  # clocks within 1 %, seen from true time
 
 
 class Ballots:
@@ -41,6 +45,7 @@ class Ballots:
         self._bound: dict[int, dict[int, tuple[int, int, int]]] = {}  # by record: leader -> until, term, boot
         self._released: set[tuple[int, int]] = set()
         self.elections = 0
+        self.series: Callable[[int, str], tuple[Truth, ...]] = lambda node, address: ()
 
     def latest_end_ns(self, node_id: int) -> int | None:
         """When the last lease that this node can have by what it has sent is over, in true time."""
@@ -69,15 +74,28 @@ class Ballots:
 
     def _check_backing(self, host: Host, core: Watchdog, lease: Lease, until_ns: int) -> None:
         """P4: a majority of the voters, as a set, has acknowledged a renewal of this term and boot of that length."""
-        voters = () if core.document is None else core.document.voters
+        document = core.document
+        voters = () if document is None else document.voters
+        half = document is not None and self._half_may(host, document, until_ns)
         for key in reversed(self._sent.get(host.id, ())):
             end_ns = self._lease_ends_ns.get(key, (0, 0))[0]
             if key[1:3] == (lease.term, lease.boot) and end_ns + ROUNDING_NS >= until_ns:
                 having = self._acknowledged.get(key, set())
                 count = sum(1 for voter in voters if voter.node_id == host.id or voter.record_id in having)
-                if count >= majority(len(voters)):
+                if count >= majority(len(voters)) or (half and 2 * count >= len(voters)):
                     return
         raise Violation("backing", f"{host.node.label} has a lease in term {lease.term} that no majority has backed")
+
+    def _half_may(self, host: Host, document: Document, until_ns: int) -> bool:
+        """P22: under half, a tie-breaker that really answered for three leases, and was asked L before the end."""
+        if document.quorum is not QuorumRule.HALF:
+            return False
+        least_ns = 3 * document.lease_ms * NS_PER_MS * (1000 - TOLERANCE_PERMILLE) // 1000
+        longest_ns = lease_ns(document.lease_ms) * (1000 + TOLERANCE_PERMILLE) // 1000
+        return any(
+            series.newest_ns - series.since_ns >= least_ns and until_ns <= series.newest_ns + longest_ns
+            for series in self.series(host.id, document.tie_breaker)
+        )
 
     def _check_length(self, host: Host, until_ns: int) -> None:
         """P4: no lease ends later than L * (1 - rho) after the sending of the newest renewal."""

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from tests.simulation.checks.law import majority
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
+from tests.simulation.upstream import Truth
 from tests.simulation.world import World
 
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import Lease
+from pgvigil.watchdog.core.record import QuorumRule
 
 ROUNDING_NS = 10
 GATE_TOLERANCE_NS = 1 * NS_PER_MS  # P20: what a re-read of the clock lets pass
@@ -38,6 +40,7 @@ class Holders:
         self._excused_until_ns: dict[int, int] = {}
         self._own_term: dict[int, tuple[int, int]] = {}
         self.excused_overlaps = 0
+        self.series: Callable[[int, str], tuple[Truth, ...]] = lambda node, address: ()
         self.latest_lease_end_ns: Callable[[int], int | None] = lambda node_id: None
 
     # --- gates ------------------------------------------------------------------------------------
@@ -156,7 +159,10 @@ class Holders:
         raise Violation("minority", f"{host.node.label} raises the term to {record.term} without a majority in reach")
 
     def _minority_since(self, host: Host, core: Watchdog) -> int | None:
-        """Since when links both ways lead to less than a majority of the voters; None if they do not."""
+        """Since when links both ways lead to less than a majority of the voters; None if they do not.
+
+        P22: under half, with half in reach, since the last answer of the tie-breaker.
+        """
         voters = core.voter_ids
         if not voters:
             return None
@@ -168,4 +174,11 @@ class Holders:
                 if ways:
                     since.append(min(ways))
         missing_at_most = len(voters) - majority(len(voters))
-        return sorted(since)[missing_at_most] if len(since) > missing_at_most else None
+        found = sorted(since)[missing_at_most] if len(since) > missing_at_most else None
+        document = core.document
+        if found is None or document is None or document.quorum is not QuorumRule.HALF:
+            return found
+        half_missing = len(voters) // 2
+        gone_ns = sorted(since)[half_missing] if len(since) > half_missing else self._world.now_ns
+        answered_ns = max((series.newest_ns for series in self.series(host.id, document.tie_breaker)), default=0)
+        return max(found, min(gone_ns, answered_ns))

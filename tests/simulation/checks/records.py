@@ -15,7 +15,7 @@ from tests.simulation.host import Host
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.events import StartCommand
 from pgvigil.watchdog.core.messages import Ack, Renew
-from pgvigil.watchdog.core.record import Document, Record, Stamp
+from pgvigil.watchdog.core.record import Document, QuorumRule, Record, Stamp
 
 
 class Records:
@@ -24,6 +24,7 @@ class Records:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self._hosts = {host.id: host for host in hosts}
         self._contents: dict[Stamp, object] = {}
+        self._documents: dict[Stamp, Document] = {}
         self._committed: dict[int, Stamp] = {}  # by term: the newest
         self._newest: Document | None = None
         self._bases: dict[int, Stamp] = {}  # by won term: the document that the winner started from
@@ -51,8 +52,11 @@ class Records:
     def _check_content(self, host: Host, document: Document) -> None:
         if document.stamp.term == 0:
             return  # an operator's bootstrap may found beside the founder; only terms make documents unique
+        self._documents[document.stamp] = document
         self._check_membership(host, document)
-        content = (document.epoch, document.voters, document.lease_ms, document.paused, document.intents)
+        self._check_half(host, document)
+        terms = (document.terms_of_half, document.quorum)
+        content = (document.epoch, terms, document.paused, document.intents)
         if self._contents.setdefault(document.stamp, content) != content:
             raise Violation("document", f"{host.node.label} has another document {document.stamp} than others have")
 
@@ -67,6 +71,17 @@ class Records:
             raise Violation(
                 "membership",
                 f"{host.node.label}: document {document.stamp} changes {sorted(changed)} since {newest.stamp}",
+            )
+
+    def _check_half(self, host: Host, document: Document) -> None:
+        """P22 b: from half to anything else, and from anything else to half, only the rule changes in one step."""
+        newest = self._newest
+        if newest is None or document.stamp <= newest.stamp or len(newest.voters) == 1:
+            return  # a lone voter commits with every write of its own disk, of which only the last is seen as a commit
+        of_half = QuorumRule.HALF in (newest.quorum, document.quorum)
+        if of_half and newest.terms_of_half != document.terms_of_half:
+            raise Violation(
+                "half", f"{host.node.label}: document {document.stamp} changes more than the rule since {newest.stamp}"
             )
 
     def _won(self, host: Host, term: int, base: Stamp) -> None:
@@ -101,6 +116,8 @@ class Records:
         self._claims[host.id] = stamp
         document = core.document
         if document is None or document.stamp != stamp:
+            document = self._documents.get(stamp)  # it has proposed the next one in the very step of the commit
+        if document is None:
             return
         self.commits += 1
         self._check_majority(host, document)

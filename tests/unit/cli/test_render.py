@@ -122,3 +122,41 @@ def test_a_status_of_another_version_is_shown_as_far_as_possible(data: st.DataOb
             value[key] = data.draw(JSON)
     render.page(Reading(1, value, ""))
     render.line(Reading(1, value, ""))
+
+
+def test_what_of_the_voters_needs_an_eye_is_shown() -> None:
+    lost = {"id": 3, "cause": "lost", "returns": True, "text": "it was removed because it had been lost for too long"}
+    voters = {
+        "own": "an operator removed it; `pgvigil node add pg01` adds it again", "ids": [2, 9], "removed": [lost],
+        "not_in_configuration": [9], "not_voters": [1, 3], "going": [{"id": 2, "in_ms": 4200}],
+    }  # fmt: skip
+    page = render.page(Reading(1, status(voters=voters), ""))
+    for line in (
+        "no voter: an operator removed it; `pgvigil node add pg01` adds it again",
+        "voters that the configuration does not name: 9; add them to it, or 'pgvigil node remove ID'",
+        "lost        pg02 (2) is to be removed in 4.2 s",
+        "no voter    pg03 (3): it was removed because it had been lost for too long",
+    ):
+        assert line in page
+    voters["removed"] = []
+    page = render.page(Reading(1, status(voters=voters), ""))
+    assert "no voter    pg03 (3); 'pgvigil node add pg03' makes it one" in page
+
+
+def test_half_is_shown_with_its_limit() -> None:
+    half = {
+        "tie_breaker": "10.0.0.254", "answers": True, "evidence": "answered within 1.0 ms", "applies": True,
+        "leads_by_half": True, "not_guaranteed": "both may lead",
+    }  # fmt: skip
+    page = render.page(Reading(1, status(half=half), ""))
+    assert "NOT GUARANTEED: both may lead" in page
+    assert "tie-breaker 10.0.0.254 answers (answered within 1.0 ms); this node LEADS WITH HALF of the voters" in page
+    page = render.page(Reading(1, status(half=half | {"answers": False, "applies": False}), ""))
+    assert "10.0.0.254 DOES NOT ANSWER" in page and "an odd number of voters: a majority is needed" in page
+    page = render.page(Reading(1, status(half=half | {"answers": False, "answered_for_ms": 1200}), ""))
+    assert "10.0.0.254 answers, but not yet without a failure for three leases" in page
+    page = render.page(Reading(1, status(half=half | {"in_force": False, "proposed": True}), ""))
+    assert "the cluster's document still demands a majority" in page
+    page = render.page(Reading(1, status(half=half | {"in_force": True, "proposed": False}), ""))
+    assert "this node's file says majority" in page
+    assert "NOT GUARANTEED" not in render.page(Reading(1, status(half=None), ""))

@@ -13,6 +13,7 @@ from pgvigil.watchdog.config.load import check, examine, load
 from pgvigil.watchdog.settings import Fence, VipAddress
 
 HERE = Path(__file__).parent
+EVEN = GOOD + '[[node]]\nid = 4\nhost = "10.0.0.4"\n'
 REPOSITORY = HERE.parents[2]
 
 
@@ -55,6 +56,19 @@ def test_each_path_has_its_own_heartbeat_settings_with_the_peers_of_its_position
         (2, "pg2", "10.1.0.2", 9700),
         (3, "pg3", "10.1.0.3", 9700),
     ]
+
+
+def test_half_proposes_its_tie_breaker_and_warns() -> None:
+    text = half(EVEN, "[fd00:0::254]:443")
+    cluster = settings_of(text).cluster
+    assert (cluster.quorum, cluster.tie_breaker) == ("half", "[fd00::254]:443")
+    assert (settings_of(EVEN).cluster.quorum, settings_of(EVEN).cluster.tie_breaker) == ("majority", "")
+    (warned,) = (line for line in warnings(text) if "quorum" in line)
+    assert (
+        "do not hear each other and both reach [fd00::254]:443, both lead" in warned and "a witness is enough" in warned
+    )
+    odd = warnings(half(GOOD, "10.0.0.254"))
+    assert any("3 nodes have no half, so a majority is needed as ever" in line for line in odd)
 
 
 def test_the_vip_goes_to_the_interface_of_its_network() -> None:
@@ -142,6 +156,11 @@ def test_ten_mistakes_give_a_report_of_ten() -> None:
     assert [str(problem) for problem in check(path)] == report
 
 
+def half(text: str, tie_breaker: str) -> str:
+    """The same file with `quorum = "half"`."""
+    return text.replace("insecure = true", f'insecure = true\nquorum = "half"\ntie_breaker = "{tie_breaker}"')
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -154,7 +173,16 @@ def test_ten_mistakes_give_a_report_of_ten() -> None:
         (GOOD.replace("insecure = true", "insecure = true\nlease_ms = 1e3"), ["is a float"]),
         (GOOD.replace("insecure = true", "insecure = true\nlease_ms = true"), ["is a boolean"]),
         (GOOD.replace("insecure = true", "insecure = true\nrenew_ms = 400"), ["renew_ms = 400", "renew_ms <= 333"]),
-        (GOOD.replace("insecure = true", 'insecure = true\nquorum = "half"'), ['expected "majority"']),
+        (GOOD.replace("insecure = true", 'insecure = true\nquorum = "hal"'), ["did you mean 'half'?"]),
+        (EVEN.replace("insecure = true", 'insecure = true\nquorum = "half"'), ["has no tie_breaker", "majority"]),
+        (half(EVEN, "10.0.0.1"), ["tie_breaker", "is a node's own address"]),
+        (half(EVEN, "fd00::1"), ["tie_breaker", "is on eth0 of this machine"]),
+        (half(EVEN, "10.0.0.9") + '[vip]\naddresses = ["10.0.0.9/24"]', ["is a virtual address"]),
+        (half(EVEN, "10.0.0.254:0"), ["not a port of 1 to 65535"]),
+        (half(EVEN, "gateway"), ["neither an IP address nor one with a port"]),
+        (half(EVEN, "fd00::1:443x"), ["neither an IP address nor one with a port"]),
+        (half(EVEN, "10.0.0.254").replace('"half"', '"majority"'), ['is used by quorum = "half" only']),
+        (GOOD.replace("insecure = true", "insecure = true\nlost_node_removal_timeout_s = 2"), ["at least 3"]),
         (GOOD + "[heartbeat]\ndeadtime_ms = 500\n", ["less than three heartbeats"]),
         (GOOD.replace("id = 2", "id = 200"), ["id = 200", "1 to 127"]),
         (GOOD.replace("10.0.0.2", "10.0.0.1"), ["this host is given twice, first in line 6"]),

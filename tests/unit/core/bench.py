@@ -11,13 +11,14 @@ from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreS
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Ack, Granted, Message, PreVote, Refused, Renew, RoundId, Vote
-from pgvigil.watchdog.core.record import Document, Intent, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import Document, Intent, QuorumRule, Record, Stamp, Voter, blank_record
 
 M = TypeVar("M")
 L_MS = 1000
 FIRST = Stamp(1, 1)
 NEWEST = Stamp(9, 9)
 R_MS = 200
+TIE_BREAKER = "10.0.0.254"
 
 
 def document(
@@ -38,6 +39,12 @@ def known_record(me: int = 1, size: int = 3, **changes: object) -> Record:
     return replace(record, **changes)  # type: ignore[arg-type]
 
 
+def half_record(me: int = 1, size: int = 2, **changes: object) -> Record:
+    """The record of a voter whose document says half (P22)."""
+    named = replace(document(size=size), quorum=QuorumRule.HALF, tie_breaker=TIE_BREAKER)
+    return replace(known_record(me, size), document=named, **changes)  # type: ignore[arg-type]
+
+
 class Bench:
     """A core with node id `me`; nothing has happened yet."""
 
@@ -52,11 +59,15 @@ class Bench:
         lease_ms: int = L_MS,
         draw: int = 0,
         removal: CoreRemoval | None = None,
+        quorum: QuorumRule = QuorumRule.MAJORITY,
+        tie_breaker: str = TIE_BREAKER,
     ) -> None:
         """`wait_ms`: the end of the restart wait; `draw`: what every random draw gives."""
         nodes = tuple(CoreNode(node, f"n{node}", node in witnesses, 1) for node in range(1, size + 1))
         commands = (CoreCommand("escalation", policy),) if policy else ()
-        settings = CoreSettings(me, nodes, lease_ms, R_MS, False, commands, removal or CoreRemoval())
+        settings = CoreSettings(
+            me, nodes, lease_ms, R_MS, False, commands, removal or CoreRemoval(), quorum, tie_breaker
+        )
         self.size = size
         self.core = Watchdog(settings, record or known_record(me, size), lambda n: draw, 0, wait_ms * NS_PER_MS)
 
@@ -81,6 +92,19 @@ class Bench:
         """Lifecheck's verdicts, one by one."""
         views = tuple(ev.PeerView(node, health, True, 1, 0) for node, health in sorted(peers.items()))
         return self.at(now_ms, ev.Views(Health.ALIVE, "", views))
+
+    def alone_until(
+        self, now_ms: int, since_ms: int = 1, peers: Health = Health.DEAD, address: str = TIE_BREAKER
+    ) -> list[ev.Effect]:
+        """Nobody else is there; the tie-breaker is asked every 50 ms, and has answered since `since_ms`."""
+        others = [node for node in range(1, self.size + 1) if node != self.core.me]
+        seen = tuple(ev.PeerView(node, peers, True, 1, 0) for node in others)
+        effects: list[ev.Effect] = []
+        for at_ms in range(self.core.now_ns // NS_PER_MS + 50, now_ms + 1, 50):
+            effects += self.wait_until(at_ms)
+            told = (at_ms * NS_PER_MS, since_ms * NS_PER_MS) if at_ms >= since_ms else (0, 0)
+            effects += self.at(at_ms, ev.Views(Health.ALIVE, "", seen, address, *told))
+        return effects + self.wait_until(now_ms)
 
     def renewed_until(self, now_ms: float, *voters: int) -> list[ev.Effect]:
         """Lead on: these voters acknowledge every renewal at once."""

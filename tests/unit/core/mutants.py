@@ -365,9 +365,9 @@ MUTANTS = (
     ),
     _m(
         "p12_terms_named_in_refusals_are_remembered",
-        "standing",
-        "term = max(self.known_term, self.record.term) + 1",
-        "term = self.record.term + 1",
+        "half",
+        "least = max(self.known_term, self.record.term) + 1",
+        "least = self.record.term + 1",
     ),
     _m(
         "p12_a_leader_that_hears_of_a_higher_term_has_itself_elected_with_the_gate_open",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
-from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, Verdicts
+from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, TieBreakerSeen, Verdicts
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 
 NOW = 1000 * NS_PER_S
+ADDRESS = "10.0.0.254"
 
 
 def verdicts(
@@ -52,3 +53,13 @@ def test_repeated_verdicts_do_not_stay_fresh_and_older_or_future_ones_do_not_cou
     assert not beliefs.take(verdicts(judged_at_ns=NOW - 1), NOW + 1)
     assert not beliefs.take(verdicts(judged_at_ns=NOW + 2), NOW + 1)
     assert beliefs.take(verdicts(judged_at_ns=NOW + 1), NOW + 1)
+
+
+def test_the_tie_breaker_counts_from_the_asking_and_older_or_future_news_do_not_count() -> None:
+    beliefs = Beliefs((2,))
+    assert (beliefs.views(NOW).tie_breaker_ns, beliefs.views(NOW).tie_breaker_since_ns) == (0, 0)
+    assert beliefs.take_tie_breaker(TieBreakerSeen(ADDRESS, NOW, NOW - 5, NOW - 50, "answered"), NOW)
+    for judged, asked in ((NOW - 1, NOW - 2), (NOW + 1, NOW), (NOW, NOW + 1)):
+        assert not beliefs.take_tie_breaker(TieBreakerSeen(ADDRESS, judged, asked, NOW - 50, "answered"), NOW)
+    views = beliefs.views(NOW + 60 * NS_PER_S)  # grown old, never made younger: how old it may be is the core's rule
+    assert (views.tie_breaker, views.tie_breaker_ns, views.tie_breaker_since_ns) == (ADDRESS, NOW - 5, NOW - 50)

@@ -13,11 +13,11 @@ from tests.unit.watchdog import peers_lab
 
 from pgvigil.ipc import frames
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S
-from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, Verdicts
+from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, Role, TieBreakerSeen, Verdicts
 from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.engine import Watchdog
-from pgvigil.watchdog.core.record import blank_record
+from pgvigil.watchdog.core.record import Document, QuorumRule, Stamp, Voter, blank_record
 from pgvigil.watchdog.process import Main, core_settings
 from pgvigil.watchdog.settings import Settings, VipAddress
 from pgvigil.watchdog.status.report import Report
@@ -206,3 +206,26 @@ def test_a_witness_is_called_one() -> None:
     node = Node(witness=True)
     assert node.row(1)["role"] == "witness"
     assert node.row(1)["electable"] is False
+
+
+def test_half_says_what_it_cannot_guarantee_and_whether_the_tie_breaker_answers() -> None:
+    node = Node(nodes=2)
+    assert node.status()["half"] is None
+    core = node.main.core
+    core.settings = replace(core.settings, quorum=QuorumRule.HALF, tie_breaker="10.0.0.9")
+    half = node.status()["half"]
+    assert (half["in_force"], half["tie_breaker"], half["asked_ms"]) == (False, "10.0.0.9", None)
+    voters = (Voter(1, 11), Voter(2, 12))
+    document = Document(Stamp(1, 1), 1, voters, 1000, False, (), (), QuorumRule.HALF, "10.0.0.254")
+    core.record = replace(core.record, document=document)
+    half = node.status()["half"]
+    assert (half["in_force"], half["answers"], half["leads_by_half"]) == (True, False, False)
+    assert "both reach 10.0.0.254, both lead" in half["not_guaranteed"]
+    asked_ns = NOW - 400 * NS_PER_MS
+    seen = TieBreakerSeen("10.0.0.254", NOW, asked_ns, asked_ns - 3 * NS_PER_S, "answered within 1.0 ms")
+    assert node.main.beliefs.take_tie_breaker(seen, NOW)
+    node.hear(verdict(2))
+    half = node.status()["half"]
+    assert (half["answers"], half["asked_ms"], half["evidence"]) == (True, 400, "answered within 1.0 ms")
+    assert half["answered_for_ms"] == 3000
+    assert node.status(NOW + 590 * NS_PER_MS)["half"]["answers"] is False  # a lease, less 1 %, after the asking

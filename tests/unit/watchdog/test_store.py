@@ -20,7 +20,17 @@ from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
 from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog import store as store_module
-from pgvigil.watchdog.core.record import RECORD_FORMAT, Cause, Document, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import (
+    RECORD_FORMAT,
+    Cause,
+    Document,
+    QuorumRule,
+    Record,
+    Removed,
+    Stamp,
+    Voter,
+    blank_record,
+)
 from pgvigil.watchdog.process import raised_boot
 from pgvigil.watchdog.store import MAX_PENDING, Store, Writer, holder, pack, unpack
 
@@ -322,3 +332,16 @@ def test_a_record_of_the_first_format_is_read_and_raised() -> None:
     assert record.document is not None
     used = replace(NEW, document=record.document.without_voter(2, Cause.LOST))
     assert codec.decode(Record, codec.encode(used)) == used
+
+
+def test_a_record_of_the_second_format_means_a_majority_and_half_is_kept() -> None:
+    """The fields `quorum` and `tie_breaker` of the document were not there."""
+    assert NEW.document is not None
+    used = replace(NEW, document=replace(NEW.document, removed=(Removed(3, 79, Cause.LOST),)))
+    plain = codec.unpack(codec.encode(used))
+    assert isinstance(plain, tuple) and isinstance(plain[-1], tuple) and len(plain[-1]) == 7
+    record = codec.from_plain(Record, (2, *plain[1:]))
+    assert record.document is not None
+    assert (record.document.quorum, record.document.tie_breaker) == (QuorumRule.MAJORITY, "")
+    half = replace(NEW, document=replace(NEW.document, quorum=QuorumRule.HALF, tie_breaker="10.0.0.254"))
+    assert unpack(pack(half)) == half
