@@ -11,17 +11,19 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.demo.lab import CLIENT_ADDRESS, DATABASE_ADDRESS, VIP, Host, Lab, require_tools
 from pgvigil.watchdog.demo.responder import PORT as RESPONDER_PORT
 from pgvigil.watchdog.demo.run import Finished, kill_at_once, run, title, wait_until
+from pgvigil.watchdog.pcp.digest import stored
 
 POSTGRES_PORT = 5432
 PGPOOL_PORT = 9999
 PCP_PORT = 9898
+PCP_USER, PCP_PASSWORD = "operator", "only for the lab"
 START_LIMIT_S = 20.0
 _VERSIONS = Path("/usr/lib/postgresql")
 _OWN_IPC = ("unshare", "--ipc", "--", "setpriv", "--pdeathsig", "KILL")
@@ -97,10 +99,11 @@ VIP_TARGET = f"host={VIP} port={PGPOOL_PORT}"
 
 
 class Pgpool:
-    """One pgpool-II with `use_watchdog = off` on a node."""
+    """One pgpool-II with `use_watchdog = off` on a node; `changes` are lines of its pgpool.conf."""
 
-    def __init__(self, lab: Lab, node: Host) -> None:
+    def __init__(self, lab: Lab, node: Host, changes: Mapping[str, object] | None = None) -> None:
         self._lab = lab
+        self._changes = changes or {}
         self.node = node
         self.folder = node.folder / "pgpool"
         self.pid_file = self.folder / "pgpool.pid"
@@ -110,9 +113,11 @@ class Pgpool:
         """Start it, with fresh files, and wait until it answers."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        (self.folder / "pgpool.conf").write_text(_pgpool_conf(self.folder, self.pid_file), encoding="ascii")
-        (self.folder / "pcp.conf").write_text("", encoding="ascii")
+        settings = _settings_of(self.folder, self.pid_file) | dict(self._changes)
+        (self.folder / "pgpool.conf").write_text(_as_conf(settings), encoding="ascii")
+        (self.folder / "pcp.conf").write_bytes(PCP_USER.encode() + b":" + stored(PCP_PASSWORD.encode()) + b"\n")
         (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        (self.folder / "pgpool_node_id").write_text("0\n", encoding="ascii")
         files = [(f"-{letter}", str(self.folder / name)) for letter, name in _FILES.items()]
         argv = ("pgpool", "-n", "-D", *(part for pair in files for part in pair))
         self._process = self._lab.start(self.node, (*_OWN_IPC, "--", *argv), "pgpool.log")
@@ -147,8 +152,8 @@ def _is_pgpool(text: str) -> bool:
 _FILES = {"f": "pgpool.conf", "F": "pcp.conf", "a": "pool_hba.conf"}
 
 
-def _pgpool_conf(folder: Path, pid_file: Path) -> str:
-    values: dict[str, object] = {
+def _settings_of(folder: Path, pid_file: Path) -> dict[str, object]:
+    return {
         "backend_clustering_mode": "streaming_replication",
         "listen_addresses": "*",
         "port": PGPOOL_PORT,
@@ -172,6 +177,9 @@ def _pgpool_conf(folder: Path, pid_file: Path) -> str:
         "use_watchdog": "off",
         "log_client_messages": "off",
     }
+
+
+def _as_conf(values: Mapping[str, object]) -> str:
     return "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
 
 
