@@ -129,6 +129,14 @@ class CommandSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PgpoolSettings:
+    """[pgpool]; empty where nothing is configured. The password is read when it is needed, never kept here."""
+
+    pcp_user: str = ""
+    pcp_password_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything, for one node. `nodes` are in file order, this node among them; `source` is the file's path."""
 
@@ -141,6 +149,7 @@ class Settings:
     vip: VipSettings
     commands: CommandSettings
     process: ProcessSettings
+    pgpool: PgpoolSettings = PgpoolSettings()
 
     @property
     def node(self) -> NodeSettings:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tests.fuzz import samples
+from tests.fuzz import pcp, samples
 from tests.unit.config.helpers import MACHINE
 
 from pgvigil.heartbeat import packet
@@ -196,6 +196,7 @@ TARGETS = {
         Target("frame", frame, _frame_samples, codec.MAX_FRAME_BYTES + 1, 16 * MIB),
         Target("message", message, _message_samples, codec.MAX_FRAME_BYTES + 1, 16 * MIB),
         Target("record", record, _record_samples, codec.MAX_FRAME_BYTES + 100, 16 * MIB),
+        Target("pcp", pcp.take, pcp.samples, pcp.MAX_BYTES, 16 * MIB),
         Target("config", config, samples.configurations, 16 * 1024, 16 * MIB),
     )
 }

@@ -360,18 +360,20 @@ class Injector:
         return look
 
     def _reload(self, host: Host, fault: Fault) -> str | None:
-        percent = LEASE_FACTORS[fault.number % 3]
+        lease_ms = self._other_lease_ms(fault.number)
+        for other in self._hosts.values():
+            other.settings = self._options.settings(other.id, lease_ms)
+        return self._leave(host, replace(fault, detail="smart"))
+
+    def _other_lease_ms(self, number: int) -> int:
+        percent = LEASE_FACTORS[number % 3]
         if self._options.slow_disks:
             percent = max(percent, 100)  # two writes must fit into a lease
-        lease_ms = max(self._options.lease_ms * percent // 100, 3 * self._options.renew_ms, 300)
-        for other in self._hosts.values():
-            other.settings = self._options.settings(other.id, min(lease_ms, 60_000))
-        return self._leave(host, replace(fault, detail="smart"))
+        return min(max(self._options.lease_ms * percent // 100, 3 * self._options.renew_ms, 300), 60_000)
 
     def _refile(self, host: Host, fault: Fault) -> str | None:
         """Another file on some of the nodes, and one of them is restarted: a rolling reload that may stop half-way."""
-        lease_ms = self._options.lease_ms * LEASE_FACTORS[(fault.number >> 2) % 3] // 100
-        lease_ms = min(max(lease_ms, 3 * self._options.renew_ms, 300), 60_000)
+        lease_ms = self._other_lease_ms(fault.number >> 2)
         quorum = "half" if fault.number & 3 else "majority"
         address = ADDRESSES[(fault.number >> 8) % len(ADDRESSES)]
         for other in self._hosts.values():

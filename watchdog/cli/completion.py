@@ -47,8 +47,8 @@ _pgvigil() {{
         esac
     done
     case "$before" in
-        -c|--config) COMPREPLY=($(compgen -f -- "$word")); return ;;
-        --node-id|--timeout) COMPREPLY=(); return ;;
+        -c|--config|--password-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        --node-id|--timeout|--node|--host|--port|--user) COMPREPLY=(); return ;;
         -m|--mode) COMPREPLY=($(compgen -W "smart fast immediate" -- "$word")); return ;;
     esac
     case "$command" in

@@ -68,11 +68,24 @@ def report_seconds(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A TCP port."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 65535:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}', expected a number of 1 to 65535")
+    return int(text)
+
+
 GLOBAL = (
     Argument(("-c", "--config"), f"the configuration (default: {DEFAULT_CONFIG}, or {CONFIG_VARIABLE})",
              metavar="FILE", files=True),
     Argument(("--node-id",), "the id of this node, before any other way of finding it", metavar="N", kind=node_number),
 )  # fmt: skip
+
+PCP_REQUESTS = (
+    "node-count", "node-info", "health-stats", "pool-status", "proc-count", "proc-info", "watchdog-info", "attach",
+    "detach", "promote", "stop", "reload", "log-rotate", "invalidate-cache", "recovery",
+)  # fmt: skip
+"""Here and not with their code, which completion and help of other commands must not import."""
 
 _SERVICE = "pgvigil.watchdog.cli.service"
 _CLUSTER = "pgvigil.watchdog.cli.cluster"
@@ -159,6 +172,37 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--reason",), "why, for status and log", metavar="TEXT", default=""),
             Argument(("--for",), "how long it counts (default: external_timeout_s)", metavar="SECONDS",
                      kind=report_seconds),
+        ),
+    ),
+    Command(
+        "pcp", "ask or tell one pgpool-II over its control protocol",
+        "Talks to the pgpool-II of this node, or to the one of --node or --host, and to nobody else: the cluster is "
+        "neither asked nor told. ID is the number of a backend. An order is done when pgpool-II says so; exit code 4: "
+        "it may have been carried out. User and password: pcp_user and pcp_password_file of [pgpool], or .pcppass.",
+        (
+            ("pgvigil pcp node-info", "all backends of this node's pgpool-II"),
+            ("pgvigil pcp node-info 1 --json", "one of them, for programs"),
+            ("pgvigil pcp detach 1 --graceful", "wait until its clients have gone"),
+            ("pgvigil pcp promote 1 --switchover", "make it the primary and detach the old one"),
+            ("pgvigil pcp reload --node pg02", "the pgpool-II of another node"),
+            ("pgvigil pcp node-count --host /var/run/postgresql", "over the unix socket in this folder"),
+        ),
+        "pgvigil.watchdog.cli.pcp", "pcp",
+        (
+            Argument(("request",), "what to ask or to order", PCP_REQUESTS),
+            Argument(("target",), "number of a backend or process, name of a parameter", metavar="ID", optional=True),
+            Argument(("--json",), "print one JSON object", flag=True),
+            Argument(("-g", "--graceful"), "detach, promote: wait until the clients have gone", flag=True),
+            Argument(("--switchover",), "promote: detach the old primary too (pgpool-II 4.3 or newer)", flag=True),
+            Argument(("-m", "--mode"), "stop: how (default: smart)", ("smart", "fast", "immediate")),
+            Argument(("--cluster",), "stop, reload, log-rotate: all nodes of pgpool-II's own watchdog", flag=True),
+            Argument(("--node",), "the pgpool-II of this node of the configuration, by host or id", metavar="NODE"),
+            Argument(("--host",), "host, or folder of the unix socket; needs no configuration", metavar="HOST"),
+            Argument(("--port",), "port of PCP (default: pcp_port, 9898)", metavar="PORT", kind=port_number),
+            Argument(("--user",), "user of pcp.conf (default: pcp_user, then the one you are)", metavar="NAME"),
+            Argument(("--password-file",), "file of mode 0600 with that user's password", metavar="FILE", files=True),
+            Argument(("--timeout",), "how long it may take (default: 10; orders 60; recovery, --graceful 3600)",
+                     metavar="SECONDS", kind=seconds),
         ),
     ),
     Command(

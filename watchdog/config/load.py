@@ -34,6 +34,7 @@ from pgvigil.watchdog.settings import (
     Fence,
     NodeSettings,
     PathSettings,
+    PgpoolSettings,
     ProcessSettings,
     RemovalSettings,
     Settings,
@@ -163,6 +164,7 @@ class _Assembly:
             vip=self._vip(),
             commands=CommandSettings(self._command("escalation")),
             process=process,
+            pgpool=self._pgpool(),
         )
 
     def _cluster(self) -> ClusterSettings:
@@ -198,6 +200,10 @@ class _Assembly:
             log_level=table.get("log_level"),
             hang_timeout_ms=table.get("hang_timeout_ms"),
         )
+
+    def _pgpool(self) -> PgpoolSettings:
+        table = self.draft["pgpool"]
+        return PgpoolSettings(table.get("pcp_user") or "", table.get("pcp_password_file") or "")
 
     def _node(self, node: NodeDraft) -> NodeSettings:
         table, own = node.section, node is self.own

@@ -196,12 +196,12 @@ PGPOOL = (
         "/var/run/postgresql/pgpool.pid",
         "pid_file_name of pgpool.conf; tells which process to watch.",
     ),
-    Key("pcp_user", kinds.text("expected a user of pcp.conf"), DERIVED, "User for PCP; checked, not used yet."),
+    Key("pcp_user", kinds.text("expected a user of pcp.conf"), DERIVED, "User of pcp.conf for `pgvigil pcp`."),
     Key(
         "pcp_password_file",
         kinds.absolute_path("expected the absolute path of a file of mode 0600"),
         DERIVED,
-        "File with that user's password; checked, not used yet.",
+        "File with that user's password.",
     ),
     Key(
         "watchdog",

@@ -11,18 +11,20 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.demo.lab import CLIENT_ADDRESS, DATABASE_ADDRESS, VIP, Host, Lab, require_tools
 from pgvigil.watchdog.demo.responder import PORT as RESPONDER_PORT
 from pgvigil.watchdog.demo.run import Finished, kill_at_once, run, title, wait_until
+from pgvigil.watchdog.pcp.digest import stored
 
 POSTGRES_PORT = 5432
 PGPOOL_PORT = 9999
 PCP_PORT = 9898
 DATABASE_TARGET = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
+PCP_USER, PCP_PASSWORD = "operator", "only for the lab"
 START_LIMIT_S = 20.0
 _VERSIONS = Path("/usr/lib/postgresql")
 _AS_POSTGRES = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
@@ -116,14 +118,14 @@ VIP_TARGET = f"host={VIP} port={PGPOOL_PORT}"
 
 
 class Pgpool:
-    """One pgpool-II with `use_watchdog = off` on a node."""
+    """One pgpool-II with `use_watchdog = off` on a node; `changes` are lines of its pgpool.conf."""
 
-    def __init__(self, lab: Lab, node: Host) -> None:
+    def __init__(self, lab: Lab, node: Host, changes: Mapping[str, object] | None = None) -> None:
         self._lab = lab
         self.node = node
         self.folder = node.folder / "pgpool"
         self.pid_file = self.folder / "pgpool.pid"
-        self.options: dict[str, object] = {}
+        self.options: dict[str, object] = dict(changes or {})
         """What its pgpool.conf says besides, or instead."""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -141,8 +143,9 @@ class Pgpool:
     def write_files(self) -> None:
         """Its configuration, into an empty folder."""
         (self.folder / "pgpool.conf").write_text(self._configuration(), encoding="ascii")
-        (self.folder / "pcp.conf").write_text("", encoding="ascii")
+        (self.folder / "pcp.conf").write_bytes(PCP_USER.encode() + b":" + stored(PCP_PASSWORD.encode()) + b"\n")
         (self.folder / "pool_hba.conf").write_text("", encoding="ascii")
+        (self.folder / "pgpool_node_id").write_text("0\n", encoding="ascii")
 
     def _configuration(self) -> str:
         values = {**_pgpool_conf(self.folder, self.pid_file), **self.options}

@@ -76,7 +76,7 @@ class Records:
     def _check_half(self, host: Host, document: Document) -> None:
         """P22 b: from half to anything else, and from anything else to half, only the rule changes in one step."""
         newest = self._newest
-        if newest is None or document.stamp <= newest.stamp or len(newest.voters) == 1:
+        if newest is None or document.stamp <= newest.stamp or 1 in (len(newest.voters), len(document.voters)):
             return  # a lone voter commits with every write of its own disk, of which only the last is seen as a commit
         of_half = QuorumRule.HALF in (newest.quorum, document.quorum)
         if of_half and newest.terms_of_half != document.terms_of_half:
