@@ -24,7 +24,7 @@ def test_halves_that_both_reach_the_tie_breaker_both_lead() -> None:
 def test_one_half_leads_if_only_one_reaches_it(cut_off: str) -> None:
     """Guaranteed: whichever half it is; the other one never leads, however long it lasts."""
     teller = Teller()
-    teller.tell(f"{PARTED}upstream {cut_off} off\nrun 10000")
+    teller.tell(f"{PARTED}tiebreaker {cut_off} off\nrun 10000")
     (gate,) = teller.cluster.open_gates()
     assert gate not in cut_off
 
