@@ -40,5 +40,5 @@ def test_a_link_one_way_between_two_nodes_is_enough_to_keep_one_leader(cut: str)
 def test_a_majority_needs_no_tie_breaker_with_half() -> None:
     """Three of four elect as ever."""
     teller = Teller()
-    teller.tell("nodes n1 n2 n3 n4\nset half\nbegin\nupstream all off\ncrash n1\nuntil leader within 2500")
+    teller.tell("nodes n1 n2 n3 n4\nset half\nbegin\ntiebreaker all off\ncrash n1\nuntil leader within 2500")
     assert len(teller.cluster.open_gates()) == 1
