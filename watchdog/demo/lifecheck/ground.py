@@ -65,5 +65,7 @@ def _furnish(stage: Stage, setting: Setting) -> None:
     }
     stage.cluster.changes = {"lifecheck": lifecheck}
     if setting is Setting.LOSSY:
-        stage.cluster.changes["heartbeat"] = {"detector": "adaptive", "deadtime_ms": 5000}
+        # The floor is for the onset: a path that was perfect until then is trusted with three heartbeats by default.
+        dead_times = {"deadtime_min_ms": 1400, "deadtime_ms": 5000}
+        stage.cluster.changes["heartbeat"] = {"detector": "adaptive", **dead_times}
         lifecheck["query_timeout_ms"] = 10_000
