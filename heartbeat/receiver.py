@@ -90,6 +90,8 @@ class Receiver:
         """For the sign of life and for `Ready`."""
         where = udp.show(self._settings.address, self._settings.port)
         state = f"listening on {where}" if self._socket is not None else f"not listening: {self._retry.reason}"
+        if self._socket is not None and not self._socket.bound_to_interface:
+            state += f" (not bound to {self._settings.interface}: no CAP_NET_RAW)"
         return f"{state}; {self.fresh} heard, {sum(self.rejected.values())} rejected"
 
     # --- datagrams --------------------------------------------------------------------------------

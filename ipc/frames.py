@@ -269,7 +269,8 @@ class Verdicts:
     """Everything lifecheck knows; repeated at least every 1.4 seconds.
 
     `unfit` is why this node should not lead although its pgpool-II runs; empty if nothing speaks against it. `vip_cut`:
-    the interface of the virtual IP is down, so nobody could reach it here.
+    the interface of the virtual IP is down, so nobody could reach it here. `wavering`: it may be unfit before long, so
+    no leader should hand over to this node now.
     """
 
     judged_at_ns: int
@@ -281,6 +282,7 @@ class Verdicts:
     checks: tuple[Check, ...] = ()
     unfit: str = ""
     vip_cut: bool = False
+    wavering: bool = False
 
 
 # --- watchdog main <-> lifecheck: what is outside of pgvigil ------------------------------------------------

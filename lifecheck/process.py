@@ -30,6 +30,7 @@ from pgvigil.lifecheck.settings import LifecheckSettings
 if TYPE_CHECKING:
     from pgvigil.lifecheck.probes.links import LinkProbe
     from pgvigil.lifecheck.probes.query import QueryProbe
+    from pgvigil.lifecheck.probes.upstream import UpstreamProbe
 
 logger = logging.getLogger("pgvigil")
 
@@ -120,6 +121,7 @@ class Lifecheck:
             self._probes.append(PgpoolProbe(pid_file, deadtime_ns, loop, self._on_change("process"), now_ns))
         self._query, self._peers = self._start_query(now_ns)
         self._links: LinkProbe | None = None
+        self._upstream: UpstreamProbe | None = None
         self._watch_host(now_ns)
         loop, change, news = shell.loop, self._on_change, lambda: self._reporter.news(boottime_ns())
         self._outside = Outside(settings, self._judge, self._probes, loop, change, news, now_ns)
@@ -154,7 +156,8 @@ class Lifecheck:
         if upstream is not None:
             from pgvigil.lifecheck.probes.upstream import UpstreamProbe
 
-            self._probes.append(UpstreamProbe(upstream, loop, self._on_change("upstream"), now_ns))
+            self._upstream = UpstreamProbe(upstream, loop, self._on_change("upstream"), self._report_at_once, now_ns)
+            self._probes.append(self._upstream)
 
     def describe(self) -> str:
         """The title, and what the sign of life tells."""
@@ -185,6 +188,9 @@ class Lifecheck:
 
     def _on_watchdog(self) -> None:
         """Watchdog main was started (again)."""
+        self._report_at_once()
+
+    def _report_at_once(self) -> None:
         self._reporter.news(boottime_ns())
 
     def _on_change(self, method: str) -> Callable[[Reading], None]:
@@ -207,11 +213,11 @@ class Lifecheck:
     def _verdicts(self, now_ns: int) -> tuple[frames.NodeVerdict, ...]:
         """On all peers, with what the query found; what they say of our pgpool-II is taken on the way."""
         verdicts = self._judge.verdicts(now_ns)
-        if self._query is not None:
-            verdicts = tuple(self._with_query(verdict) for verdict in verdicts)
+        if self._query is None:
+            return verdicts
         if self._peers is not None:
-            self._peers.hear(verdicts, now_ns)
-        return verdicts
+            self._peers.hear(verdicts, self._query.failing(), now_ns)
+        return tuple(self._with_query(verdict) for verdict in verdicts)
 
     def _with_query(self, verdict: frames.NodeVerdict) -> frames.NodeVerdict:
         asked = None if self._query is None else self._query.peer(verdict.node_id)
@@ -288,9 +294,17 @@ class Lifecheck:
         self._judge_own(now_ns)
         own = self._own
         troubles = self._troubles.current(now_ns)
-        vip_cut = self._links is not None and self._links.vip_cut
         return frames.Verdicts(
-            now_ns, own.health, own.since_ns, own.evidence, peers, troubles, self._checks(), own.unfit, vip_cut
+            now_ns,
+            own.health,
+            own.since_ns,
+            own.evidence,
+            peers,
+            troubles,
+            self._checks(),
+            own.unfit,
+            vip_cut=self._links is not None and self._links.vip_cut,
+            wavering=self._upstream is not None and self._upstream.wavering,
         )
 
 

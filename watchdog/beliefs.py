@@ -40,6 +40,10 @@ class Beliefs:
             return None
         return next((verdict for verdict in self.verdicts.peers if verdict.node_id == node_id), None)
 
+    def wavering(self, now_ns: int) -> bool:
+        """Whether this node may be unfit before long; no leader should hand over to it now."""
+        return self.verdicts is not None and now_ns < self.stale_at_ns() and self.verdicts.wavering
+
     def cannot_query(self, now_ns: int) -> tuple[int, ...]:
         """The nodes whose pgpool-II this node cannot query."""
         if self.verdicts is None or now_ns >= self.stale_at_ns():

@@ -329,6 +329,7 @@ class Main:
     def _beat(self, now_ns: int) -> frames.Beat:
         core = self.core
         electable = core.named and core.stopping is None and core.unfit_reason() is None and self._may_stand(now_ns)
+        electable = electable and not self.beliefs.wavering(now_ns)
         role, health, priority = self.role(), core.views.pgpool, self.settings.node.priority
         cannot_query = self.beliefs.cannot_query(now_ns)
         return frames.Beat(role, core.record.term, electable, health, priority, 0, (), 0, cannot_query)
@@ -341,8 +342,8 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        cannot_query = self.beliefs.cannot_query(now_ns)
-        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), cannot_query)
+        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns))
+        basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), told)
         if basis == self._basis:
             return
         self._basis = basis

@@ -74,7 +74,7 @@ class Path:
         self.quiet_at_ns = 0
         self.overdue = False
         self.silent = False
-        self._lasted_ns = 0
+        self._lasted_ns: int | None = None
         self.beat: Beat | None = None
         self.quality: PathQuality | None = None
 
@@ -82,7 +82,7 @@ class Path:
         """A heartbeat that arrived at `at_ns`; false if a later one is known."""
         if at_ns < self.heard_at_ns:
             return False
-        if self.silent:
+        if self.silent and self._lasted_ns is None:
             self._lasted_ns = at_ns - self.silent_since_ns
         self.heard_at_ns = self.silent_since_ns = at_ns
         known = self.quality
@@ -101,11 +101,14 @@ class Path:
     def change(self, node_id: int, now_ns: int) -> PathChange | None:
         """What has become of it since this was last asked."""
         self.overdue = now_ns >= self.deadline_ns
-        before, self.silent = self.silent, self.silent_at(now_ns)
-        if self.silent is before:
-            return None
-        lasted_ns = now_ns - self.silent_since_ns if self.silent else self._lasted_ns
-        return PathChange(node_id, self.interface, self.silent, lasted_ns // NS_PER_MS)
+        if not self.silent and self.silent_at(now_ns):
+            self.silent, self._lasted_ns = True, None
+            return PathChange(node_id, self.interface, True, (now_ns - self.silent_since_ns) // NS_PER_MS)
+        # Time that is given back because we stood still ends no silence; only a heartbeat does.
+        if self.silent and self._lasted_ns is not None and not self.silent_at(now_ns):
+            self.silent = False
+            return PathChange(node_id, self.interface, False, self._lasted_ns // NS_PER_MS)
+        return None
 
     def silence(self, now_ns: int) -> str:
         """For a sentence that begins with silent, or never heard."""

@@ -24,9 +24,13 @@ class PeersProbe:
         self._on_change = on_change
         self.reading = Reading(Health.UNKNOWN, now_ns, "no peer has been heard yet")
 
-    def hear(self, verdicts: Sequence[NodeVerdict], now_ns: int) -> None:
-        """The newest verdicts on all peers, with what each said last and what our own queries came to."""
-        ours = Word(self._node_id, tuple(one.node_id for one in verdicts if one.query is Health.DEAD))
+    def hear(self, verdicts: Sequence[NodeVerdict], failing: Sequence[int], now_ns: int) -> None:
+        """The newest verdicts on all peers, with what each said last; `failing`: whom our last query did not reach.
+
+        Our own doubt about an accuser counts from its first failure on: where a port closes between all nodes at once,
+        the node whose life points last longest would be condemned by the others for that while.
+        """
+        ours = Word(self._node_id, tuple(failing))
         theirs = [word for verdict in verdicts if (word := _word(verdict)) is not None]
         opinion = judge_words(self._node_id, [ours, *theirs], self._labels)
         before = self.reading

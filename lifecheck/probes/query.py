@@ -98,6 +98,10 @@ class QueryProbe:
         asked = self._by_id.get(node_id)
         return asked.pgpool if asked is not None else None
 
+    def failing(self) -> tuple[int, ...]:
+        """The peers whose pgpool-II failed the last question, dead or not."""
+        return tuple(one.node_id for one in self._asked if one.node_id != OWN and one.pgpool.failing)
+
     # --- deadlines ---------------------------------------------------------------------------------
 
     def wake(self) -> int | None:

@@ -69,21 +69,31 @@ class Command:
 
 
 class UpstreamProbe:
-    """The method upstream; `on_change` is called when this node becomes isolated, or is not any more."""
+    """The method upstream. `on_change` is called when this node becomes isolated, or is not any more.
+
+    `wavering`: nobody answered the last question; `on_waver` is called when that changes and nothing else does.
+    """
 
     method = "upstream"
 
     def __init__(
-        self, settings: UpstreamSettings, loop: Loop, on_change: Callable[[Reading], None], now_ns: int
+        self,
+        settings: UpstreamSettings,
+        loop: Loop,
+        on_change: Callable[[Reading], None],
+        on_waver: Callable[[], None],
+        now_ns: int,
     ) -> None:
         self._settings = settings
         self._upstream = UpstreamMethod(settings.servers, settings.life_points, now_ns)
         self._on_change = on_change
+        self._on_waver = on_waver
         self._runner: Runner | None = None
         self._ways = {server: self._way(server, loop) for server in settings.servers}
         self._open: set[str] = set()
         self._asked_at_ns = 0
         self._due_ns = now_ns
+        self.wavering = False
         self.reading = Reading(Health.UNKNOWN, now_ns, "not asked yet")
 
     def _way(self, server: str, loop: Loop) -> Way:
@@ -149,8 +159,11 @@ class UpstreamProbe:
         changed = opinion.health is not self.reading.health
         since_ns = now_ns if changed else self.reading.since_ns
         self.reading = Reading(opinion.health, since_ns, opinion.evidence)
+        before, self.wavering = self.wavering, self._upstream.wavering()
         if changed:
             self._on_change(self.reading)
+        elif self.wavering is not before:
+            self._on_waver()
 
 
 def is_address(server: str) -> bool:

@@ -145,6 +145,18 @@ def test_a_path_that_falls_silent_is_a_change_and_so_is_its_return() -> None:
     assert [path.silent for path in judge.paths(2)] == [False, False]
 
 
+def test_a_standstill_of_ours_is_no_return_of_a_path() -> None:
+    judge = method()
+    hear(judge, 100, path=0)
+    hear(judge, 1000, path=1)
+    judge.quiet(0, at(1090), at(1090))
+    assert len(judge.path_changes(2, at(1100))) == 1
+    judge.late(3000 * MS)
+    assert judge.path_changes(2, at(1101)) == () and judge.paths(2)[0].silent
+    hear(judge, 5000, path=0)
+    assert judge.path_changes(2, at(5000)) == (PathChange(2, "eth0", False, 4900),)
+
+
 # --- our own receiver -------------------------------------------------------------------------------------
 
 

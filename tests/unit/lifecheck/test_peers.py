@@ -83,10 +83,9 @@ def verdict(
     cannot_query: tuple[int, ...] = (),
     health: Health = Health.ALIVE,
     role: Role = Role.STANDBY,
-    query: Health = Health.ALIVE,
 ) -> NodeVerdict:
     beat = Beat(role, 1, True, Health.ALIVE, 1, 1000, (ME,), 0, cannot_query)
-    return NodeVerdict(node_id, health, 0, "heard", (), beat, 0, query=query)
+    return NodeVerdict(node_id, health, 0, "heard", (), beat, 0)
 
 
 def probe(peers: int) -> tuple[PeersProbe, list[Reading]]:
@@ -96,25 +95,27 @@ def probe(peers: int) -> tuple[PeersProbe, list[Reading]]:
 
 def test_it_falls_and_recovers_by_words_alone() -> None:
     peers, changes = probe(2)
-    peers.hear([verdict(2), verdict(3)], 1)
+    peers.hear([verdict(2), verdict(3)], (), 1)
     assert changes == [] and peers.reading.health is Health.UNKNOWN
-    peers.hear([verdict(2, (ME,)), verdict(3, (ME, 2))], 2)
-    peers.hear([verdict(2, (ME,)), verdict(3, (ME,))], 3)
+    peers.hear([verdict(2, (ME,)), verdict(3, (ME, 2))], (), 2)
+    peers.hear([verdict(2, (ME,)), verdict(3, (ME,))], (), 3)
     assert [(one.health, one.since_ns) for one in changes] == [(Health.DEAD, 2)]
-    peers.hear([verdict(2, (ME,)), verdict(3)], 4)
+    peers.hear([verdict(2, (ME,)), verdict(3)], (), 4)
     assert [(one.health, one.since_ns) for one in changes] == [(Health.DEAD, 2), (Health.UNKNOWN, 4)]
 
 
 def test_words_about_others_do_not_count() -> None:
     peers, changes = probe(2)
-    peers.hear([verdict(2, (3,)), verdict(3, (2,))], 1)
+    peers.hear([verdict(2, (3,)), verdict(3, (2,))], (), 1)
     assert changes == []
 
 
 def test_what_our_own_queries_find_counts_against_accusers() -> None:
     peers, changes = probe(2)
-    peers.hear([verdict(2, (ME, 3), query=Health.DEAD), verdict(3, (ME, 2), query=Health.DEAD)], 1)
+    peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (2, 3), 1)
     assert changes == []
+    peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (), 2)
+    assert [one.health for one in changes] == [Health.DEAD]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_what_our_own_queries_find_counts_against_accusers() -> None:
 )
 def test_the_dead_and_the_silent_say_nothing(doubtful: NodeVerdict) -> None:
     peers, changes = probe(4)
-    peers.hear([verdict(2, (ME,)), doubtful], 1)
+    peers.hear([verdict(2, (ME,)), doubtful], (), 1)
     assert changes == []
-    peers.hear([verdict(2, (ME,)), verdict(3, (ME,))], 2)
+    peers.hear([verdict(2, (ME,)), verdict(3, (ME,))], (), 2)
     assert [one.health for one in changes] == [Health.DEAD]

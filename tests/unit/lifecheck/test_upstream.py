@@ -66,6 +66,31 @@ def test_isolated_is_who_has_no_life_point_left_with_any_server() -> None:
     assert made.opinion(5 * NS_PER_S).health is Health.ALIVE
 
 
+def test_a_node_wavers_from_the_first_round_that_nobody_answers() -> None:
+    made = UpstreamMethod((A, B), 3, 0)
+    assert not made.wavering()
+    made.missed(A, "no answer")
+    assert not made.wavering()
+    made.missed(B, "no answer")
+    assert made.wavering()
+    made.answered(B, NS_PER_S)
+    assert not made.wavering()
+
+
+def test_after_isolation_a_node_wavers_until_one_server_has_answered_for_all_life_points() -> None:
+    made = UpstreamMethod((A, B), 2, 0)
+    for _ in range(2):
+        made.missed(A, "no answer")
+        made.missed(B, "no answer")
+    made.answered(A, 1 * NS_PER_S)
+    assert made.opinion(NS_PER_S).health is Health.ALIVE and made.wavering()
+    made.answered(B, 1 * NS_PER_S)
+    made.missed(A, "no answer")
+    assert made.wavering()
+    made.answered(B, 2 * NS_PER_S)
+    assert not made.wavering()
+
+
 def test_a_single_server_has_a_sentence_of_its_own_and_long_reasons_are_cut() -> None:
     made = UpstreamMethod((A,), 1, 0)
     made.missed(A, "x" * 1000)
@@ -113,8 +138,12 @@ class Bench:
         self.changes: list[Reading] = []
         self.now_ns = boottime_ns()
         settings = UpstreamSettings(servers, None, interval_ms, timeout_ms, 2)
-        self.probe = UpstreamProbe(settings, self.loop, self.changes.append, self.now_ns)
+        self.wavers: list[bool] = []
+        self.probe = UpstreamProbe(settings, self.loop, self.changes.append, self.waver, self.now_ns)
         self.probe.tick(self.now_ns)
+
+    def waver(self) -> None:
+        self.wavers.append(self.probe.wavering)
 
     def health(self) -> Health:
         """The verdict of now."""
@@ -162,6 +191,16 @@ def test_silence_of_all_for_two_rounds_is_isolation_and_the_first_answer_ends_it
     bench.pass_ms(300)
     echoes[B].answer()
     assert [change.health for change in bench.changes] == [Health.ALIVE, Health.DEAD, Health.ALIVE]
+
+
+def test_wavering_is_told_at_once_but_is_no_change_of_the_verdict(echoes: dict[str, FakeEcho]) -> None:
+    bench = Bench((A,))
+    echoes[A].answer()
+    bench.pass_ms(750)  # the second round has passed in vain, the third has begun
+    assert bench.wavers == [True] and [change.health for change in bench.changes] == [Health.ALIVE]
+    bench.pass_ms(300)
+    echoes[A].answer()
+    assert bench.wavers == [True, False] and len(bench.changes) == 1
 
 
 def test_what_cannot_be_asked_is_silent_at_once_but_not_asked_more_often(echoes: dict[str, FakeEcho]) -> None:
@@ -226,7 +265,7 @@ class Script:
     def probe(self, *servers: str, timeout_ms: int = 20_000) -> UpstreamProbe:
         command = f"'{self.program}' --to %h 100%%"
         settings = UpstreamSettings(servers, command, 100, timeout_ms, 2)
-        probe = UpstreamProbe(settings, self.loop, self.changes.append, boottime_ns())
+        probe = UpstreamProbe(settings, self.loop, self.changes.append, lambda: None, boottime_ns())
         self.loop.join(probe)
         return probe
 
@@ -271,7 +310,7 @@ def test_a_command_that_hangs_is_ended_at_its_limit_and_asked_again(tmp_path: Pa
 def test_a_command_that_cannot_be_started_is_silence_with_a_reason() -> None:
     loop = Loop()
     settings = UpstreamSettings((A,), "/nonexistent/ask %h", 100, 20_000, 1)
-    probe = UpstreamProbe(settings, loop, lambda _: None, boottime_ns())
+    probe = UpstreamProbe(settings, loop, lambda _: None, lambda: None, boottime_ns())
     loop.join(probe)
     end_ns = boottime_ns() + 20 * NS_PER_S
     while probe.reading.health is not Health.DEAD:
@@ -288,7 +327,8 @@ def test_a_name_and_a_host_without_the_permission_are_asked_by_the_program_ping(
 ) -> None:
     monkeypatch.setattr(upstream, "permitted", lambda _family: may_ping)
     loop = Loop()
-    probe = UpstreamProbe(UpstreamSettings((server,), None, 500, 200, 2), loop, lambda _: None, boottime_ns())
+    settings = UpstreamSettings((server,), None, 500, 200, 2)
+    probe = UpstreamProbe(settings, loop, lambda _: None, lambda: None, boottime_ns())
     way = probe._ways[server]
     assert isinstance(way, Command) and way._words == ["ping", "-q", "-c", "1", server]
     loop.close()

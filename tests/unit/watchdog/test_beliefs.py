@@ -64,3 +64,20 @@ def test_nobody_waits_for_a_node_that_only_others_hear() -> None:
         beliefs.take(replace(told, peers=(replace(told.peers[0], paths=paths),)), NOW)
         (peer,) = beliefs.views(NOW).peers
         assert (peer.health, peer.electable) == (Health.ALIVE, electable)
+
+
+def test_wavering_counts_while_it_is_fresh() -> None:
+    beliefs = Beliefs((2,))
+    assert not beliefs.wavering(NOW)
+    beliefs.take(replace(verdicts(), wavering=True), NOW)
+    assert beliefs.wavering(NOW + STALE_NS - 1)
+    assert not beliefs.wavering(NOW + STALE_NS)
+
+
+def test_what_speaks_against_the_node_reaches_the_core() -> None:
+    beliefs = Beliefs((2,))
+    beliefs.take(replace(verdicts(), unfit="interface eth0 is down for 100 ms (no carrier)", vip_cut=True), NOW)
+    views = beliefs.views(NOW)
+    assert views.unfit.startswith("interface eth0 is down") and views.vip_cut
+    stale = beliefs.views(NOW + STALE_NS)
+    assert stale.unfit == "" and not stale.vip_cut

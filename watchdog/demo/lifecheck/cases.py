@@ -64,9 +64,13 @@ def _innocent_cases() -> list[Case]:
         ("backend-hangs", faults.database_hangs, hangs),
         ("wrong-password", faults.change_password, rejected),
     ]
+    closed = Says(Speaker.STRUCK, r"cannot be queried by .*, but nor can theirs by most others", in_status=True)
     return [
-        Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=15, short_s=LIFE_S)
-        for name, fault, says in table
+        *(
+            Case(name, Role.LEADER, fault, says, Move.NEVER, limits.UNNOTICED, hold_s=15, short_s=LIFE_S)
+            for name, fault, says in table
+        ),
+        Case("closed-between-all", Role.ALL, faults.close_port, closed, Move.NEVER, limits.UNNOTICED, ILL),
     ]
 
 

@@ -69,6 +69,13 @@ def firewall_pgpool(ground: Ground, hosts: Sequence[Host]) -> Blow:
     return Blow(lambda: lab.drop([rule]), lab.heal)
 
 
+def close_port(ground: Ground, hosts: Sequence[Host]) -> Blow:
+    """No node reaches the pgpool-II of another one; clients, and all else between the nodes, are not touched."""
+    lab = ground.lab
+    rule = f"{lab.between(lab.nodes, lab.nodes)} tcp dport {PGPOOL_PORT} drop"
+    return Blow(lambda: lab.drop([rule]), lab.heal)
+
+
 def database_down(ground: Ground, hosts: Sequence[Host]) -> Blow:
     """kill -9 of PostgreSQL, the only backend of every pgpool-II."""
 
