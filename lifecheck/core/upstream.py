@@ -18,9 +18,10 @@ MAX_REASON = 120
 
 @dataclass(slots=True)
 class _Server:
-    """One server: when it last answered (0: never), how many questions it has left open since, and why the last."""
+    """One server: when it last answered (0: never), how often in a row it has or has not, and why not the last time."""
 
     answered_at_ns: int = 0
+    hits: int = 0
     misses: int = 0
     reason: str = ""
 
@@ -32,40 +33,48 @@ class UpstreamMethod:
         self._servers = {name: _Server() for name in servers}
         self._life_points = life_points
         self._started_at_ns = started_at_ns
+        self._recovering = False
 
     def answered(self, name: str, asked_at_ns: int) -> None:
         """A question of that instant was answered."""
-        self._servers[name] = _Server(asked_at_ns)
+        server = self._servers[name] = _Server(asked_at_ns, self._servers[name].hits + 1)
+        if server.hits >= self._life_points:
+            self._recovering = False
 
     def missed(self, name: str, reason: str) -> None:
         """A question was not answered."""
         server = self._servers[name]
+        server.hits = 0
         server.misses += 1
         server.reason = reason[:MAX_REASON]
+        if self._isolated():
+            self._recovering = True
 
     def wavering(self) -> bool:
-        """Whether nobody answered the last question: this may be the beginning of isolation.
+        """Whether nobody answered the last question, or isolation has ended only just now.
 
-        When something that all nodes need goes away, each finds out in its own round. A leader that is the first must
-        not hand over to one that is the next.
+        When something that all nodes need goes away or comes back, each finds out in its own round. A leader that is
+        the first to be isolated must not hand over to the next, nor the last to one that was isolated a moment ago.
         """
-        return all(server.misses for server in self._servers.values())
+        return self._recovering or all(server.misses for server in self._servers.values())
 
     def opinion(self, now_ns: int) -> Opinion:
         """DEAD: this node is isolated."""
-        servers = self._servers.values()
-        if all(server.misses >= self._life_points for server in servers):
-            return Opinion(Health.DEAD, self._isolated(now_ns))
+        if self._isolated():
+            return Opinion(Health.DEAD, self._sentence(now_ns))
         good = [name for name, server in self._servers.items() if server.answered_at_ns and not server.misses]
         if good:
             silent = [name for name, server in self._servers.items() if server.misses >= self._life_points]
             answer = f"{_list(good)} {'answers' if len(good) == 1 else 'answer'}"
             return Opinion(Health.ALIVE, f"{answer}; no answer from {_list(silent)}" if silent else answer)
-        heard = any(server.answered_at_ns for server in servers)
+        heard = any(server.answered_at_ns for server in self._servers.values())
         health = Health.ALIVE if heard else Health.UNKNOWN
         return Opinion(health, f"no answer from {_list(self._servers)} for {self._silence(now_ns)}")
 
-    def _isolated(self, now_ns: int) -> str:
+    def _isolated(self) -> bool:
+        return all(server.misses >= self._life_points for server in self._servers.values())
+
+    def _sentence(self, now_ns: int) -> str:
         names = list(self._servers)
         whom = f"none of {_list(names)} has answered" if len(names) > 1 else f"{names[0]} has not answered"
         reasons = dict.fromkeys(server.reason for server in self._servers.values())

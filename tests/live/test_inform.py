@@ -37,6 +37,19 @@ def sees(member: Member, node_id: int, health: str, evidence: str) -> Status:
     )
 
 
+@pytest.fixture
+def cluster(module_cluster: Cluster) -> Cluster:
+    """Whole, and without a report that the test before has left."""
+    for member in module_cluster.members:
+        for report in member.status().get("external", ()):
+            inform(member, str(report["id"]), "alive", "--for", "1")
+    for member in module_cluster.members:
+        if member.supervisor() is not None:
+            member.wait_status("no report", lambda status: status["external"] == [])
+    module_cluster.heal()
+    return module_cluster
+
+
 def example() -> str:
     """The program that the documentation shows, exactly as it stands there."""
     found = re.search(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -32,7 +32,15 @@ class Trio:
                 replace(peer, port=astray) if peer.node_id == 2 else peer for peer in self.nodes[3].heartbeat.peers
             )
             self.nodes[3].heartbeat = replace(self.nodes[3].heartbeat, peers=peers)
-        self.senders: dict[int, Child] = {node_id: node.start()[0] for node_id, node in self.nodes.items()}
+        self.senders: dict[int, Child] = {}
+        for node_id in (3, 4):
+            self.senders[node_id] = self.nodes[node_id].start()[0]
+        self.wait(3, 4, Health.ALIVE)
+        self.senders[2] = self.nodes[2].start_sender()
+        self.nodes[2].start_receiver().wait_ready()
+        self.wait(2, 4, Health.ALIVE)
+        # The last of all: its dead times begin now, and it has a dead time to learn what the others know.
+        self.nodes[2].start_lifecheck()
 
     def _node(self, folder: Path, own: int, deadtime_ms: int) -> Node:
         others = [node_id for node_id in (2, 3, 4) if node_id != own]

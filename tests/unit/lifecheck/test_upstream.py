@@ -77,6 +77,20 @@ def test_a_node_wavers_from_the_first_round_that_nobody_answers() -> None:
     assert not made.wavering()
 
 
+def test_after_isolation_a_node_wavers_until_one_server_has_answered_for_all_life_points() -> None:
+    made = UpstreamMethod((A, B), 2, 0)
+    for _ in range(2):
+        made.missed(A, "no answer")
+        made.missed(B, "no answer")
+    made.answered(A, 1 * NS_PER_S)
+    assert made.opinion(NS_PER_S).health is Health.ALIVE and made.wavering()
+    made.answered(B, 1 * NS_PER_S)
+    made.missed(A, "no answer")
+    assert made.wavering()
+    made.answered(B, 2 * NS_PER_S)
+    assert not made.wavering()
+
+
 def test_a_single_server_has_a_sentence_of_its_own_and_long_reasons_are_cut() -> None:
     made = UpstreamMethod((A,), 1, 0)
     made.missed(A, "x" * 1000)
