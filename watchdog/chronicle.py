@@ -16,6 +16,8 @@ from pgvigil.lifecheck.core.path import PathChange
 TROUBLE_PAUSE_NS = 600 * NS_PER_S
 """The same trouble is no new event for so long: rubbish from the network shall not displace what matters."""
 MAX_TROUBLES = 64
+MAX_TEXT = 300
+"""Of an event or a trouble: the whole status has to fit into one reply, and JSON writes odd letters sixfold."""
 
 
 class Chronicle:
@@ -33,7 +35,8 @@ class Chronicle:
             before = self._known.get(verdict.node_id)
             self._known[verdict.node_id] = verdict
             told += self._of_node(before, verdict, verdicts.judged_at_ns)
-        return told + [trouble.reason for trouble in verdicts.troubles if self._is_new(trouble, verdicts.judged_at_ns)]
+        told += [trouble.reason for trouble in verdicts.troubles if self._is_new(trouble, verdicts.judged_at_ns)]
+        return [plain(text) for text in told]
 
     def _of_node(self, before: NodeVerdict | None, verdict: NodeVerdict, now_ns: int) -> list[str]:
         if before is None:
@@ -55,6 +58,11 @@ class Chronicle:
             return False
         self._troubles[key] = now_ns
         return True
+
+
+def plain(text: str) -> str:
+    """Short, and of printable ASCII only."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:MAX_TEXT])
 
 
 def _path_changes(before: NodeVerdict, verdict: NodeVerdict, now_ns: int) -> list[PathChange]:

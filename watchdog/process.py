@@ -46,7 +46,7 @@ from pgvigil.watchdog.vip.release import remove_tables
 
 HOUSEKEEPING_NS = NS_PER_S
 COURIER_RETRY_NS = 20 * NS_PER_MS
-KEPT_EVENTS = 50
+KEPT_EVENTS = 30
 EXIT_OK, EXIT_FAILED = 0, 1
 
 logger = logging.getLogger("pgvigil")

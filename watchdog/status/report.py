@@ -11,6 +11,7 @@ import pgvigil
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, NodeVerdict
 from pgvigil.lifecheck.core import sentence
+from pgvigil.watchdog.chronicle import plain
 from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
@@ -25,6 +26,8 @@ _STATES = {
     State.VOTING: "candidate",
     State.ELECTED: "candidate",
 }
+
+TOLD_TROUBLES = 8
 
 
 class Report:
@@ -237,8 +240,8 @@ class Report:
         if beliefs.verdicts is None or now_ns >= beliefs.stale_at_ns():
             return []
         return [
-            {"path": trouble.path, "node": trouble.node_id, "count": trouble.rejected, "reason": trouble.reason}
-            for trouble in beliefs.verdicts.troubles
+            {"path": trouble.path, "node": trouble.node_id, "count": trouble.rejected, "reason": plain(trouble.reason)}
+            for trouble in beliefs.verdicts.troubles[:TOLD_TROUBLES]
         ]
 
     def _labels(self) -> dict[int, str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pgvigil.ipc.frames import Beat, Health, NodeVerdict, PathEvidence, PathTrouble, Role, Verdicts
 from pgvigil.lifecheck.core import sentence
-from pgvigil.watchdog.chronicle import MAX_TROUBLES, TROUBLE_PAUSE_NS, Chronicle
+from pgvigil.watchdog.chronicle import MAX_TEXT, MAX_TROUBLES, TROUBLE_PAUSE_NS, Chronicle
 
 MS = 1_000_000
 NOW = 1000_000 * MS
@@ -80,5 +80,7 @@ def test_troubles_are_told_now_and_then_and_there_is_a_limit() -> None:
     again = replace(trouble, rejected=2, reason="lifecheck was late by 800 ms")
     assert chronicle.take(report(troubles=(again,), at_ns=NOW + TROUBLE_PAUSE_NS - 1)) == []
     assert chronicle.take(report(troubles=(again,), at_ns=NOW + TROUBLE_PAUSE_NS)) == [again.reason]
+    absurd = PathTrouble(7, 7, 1, "\x07" * 8000)
+    assert Chronicle(LABELS).take(report(troubles=(absurd,))) == ["?" * MAX_TEXT]
     many = tuple(PathTrouble(number, 9, 1, "x") for number in range(2 * MAX_TROUBLES))
     assert len(chronicle.take(report(troubles=many))) == MAX_TROUBLES - 1

@@ -141,6 +141,13 @@ def test_troubles_are_told_while_lifecheck_reports() -> None:
     assert node.status(NOW + STALE_NS - 1)["troubles"] == told and node.status(NOW + STALE_NS)["troubles"] == []
 
 
+def test_troubles_with_absurd_reasons_leave_room_for_the_rest_of_the_status() -> None:
+    node = Node()
+    many = tuple(frames.PathTrouble(0, number, 2**62, "\x07" * 400) for number in range(64))
+    assert node.main.beliefs.take(Verdicts(NOW, Health.ALIVE, NOW, "", (), many), NOW)
+    assert len(json.dumps(node.report.make(NOW)["troubles"])) < 5000
+
+
 def test_words_of_a_silent_lifecheck_become_unknown_at_once() -> None:
     node = Node()
     node.hear(verdict(2))
