@@ -31,6 +31,13 @@ class Disk:
         self.stalled_until_ns = 0
         self.data: bytes | None = None
         self.record: Record | None = None
+        self.on_heal: Callable[[], None] | None = None
+
+    def heal(self) -> None:
+        """The stall is over, for the write in flight, too."""
+        self.stalled_until_ns = 0
+        if self.on_heal is not None:
+            self.on_heal()
 
     def load(self) -> Record | None:
         """What a starting process reads."""
@@ -68,7 +75,9 @@ class SimWriter:
         self._waiting: deque[tuple[int, Record]] = deque()
         self._submitted = 0
         self._busy = False
+        self._planned = 0
         self._dead = False
+        disk.on_heal = self._healed
         self.failure: CommandError | None = None
 
     def submit(self, record: Record) -> int:
@@ -97,13 +106,22 @@ class SimWriter:
     def _begin(self) -> None:
         if self._waiting and not self._busy:
             self._busy = True
-            self._world.at(self._disk.due_ns(), self._done)
+            self._plan(self._disk.due_ns())
 
-    def _done(self) -> None:
-        if self._dead:
+    def _plan(self, at_ns: int) -> None:
+        self._planned += 1
+        number = self._planned
+        self._world.at(at_ns, lambda: self._done(number))
+
+    def _healed(self) -> None:
+        if self._busy and not self._dead:
+            self._plan(self._disk.due_ns())
+
+    def _done(self, number: int) -> None:
+        if self._dead or number != self._planned:
             return
         if self._world.now_ns < self._disk.stalled_until_ns:
-            self._world.at(self._disk.stalled_until_ns, self._done)
+            self._plan(self._disk.stalled_until_ns)
             return
         ticket, record = self._waiting.popleft()
         self._busy = False

@@ -190,7 +190,7 @@ class Run:
         return speaks and one not in chosen and other in chosen
 
     def _heal_host(self, host: Host) -> None:
-        host.disk.stalled_until_ns = 0
+        host.disk.heal()
         if host.main is not None:
             host.main.process.trap = None
         self.injector.set_pgpool(host, Health.ALIVE)
