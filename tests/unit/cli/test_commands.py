@@ -143,6 +143,7 @@ def test_status_watch_in_a_pipe_prints_a_line_per_change(folder: Path) -> None:
     assert [line.partition("term ")[2][:1] for line in lines] == ["7", "8", "9"]
 
 
+@pytest.mark.timeout(300)
 def test_status_watch_on_a_terminal_is_live_until_ctrl_c(folder: Path) -> None:
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (40, 160))
@@ -154,13 +155,13 @@ def test_status_watch_on_a_terminal_is_live_until_ctrl_c(folder: Path) -> None:
         os.close(follower)
         seen = b""
         while b"event 1" not in seen:
-            assert select.select([leader], [], [], 10)[0], seen
+            assert select.select([leader], [], [], 60)[0], seen
             seen += os.read(leader, 65536)
         process.send_signal(signal.SIGINT)
         drain = threading.Thread(target=_drain, args=(leader,))
         drain.start()
-        assert process.wait(10) == codes.OK
-        drain.join(10)
+        assert process.wait(60) == codes.OK
+        drain.join(60)
     os.close(leader)
     assert b"pg01: leads" in seen
     assert b"Traceback" not in seen
