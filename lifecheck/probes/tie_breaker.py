@@ -25,6 +25,7 @@ from pgvigil.lifecheck.settings import TieBreakerSettings
 ECHO_REQUEST, ECHO_REPLY = 8, 0
 ECHO6_REQUEST, ECHO6_REPLY = 128, 129
 TOKEN_BYTES = 16
+READ_AT_ONCE = 64  # a raw socket hears every ICMP message of that address; a flood of them must not keep lifecheck
 AT_ONCE_CLOSED = struct.pack("ii", 1, 0)  # SO_LINGER: no TIME_WAIT for each question
 
 
@@ -183,7 +184,9 @@ class Echo:
         return made
 
     def _readable(self) -> None:
-        while self._socket is not None:
+        for _ in range(READ_AT_ONCE):
+            if self._socket is None:
+                return
             try:
                 data = self._socket.recv(512)
             except BlockingIOError:

@@ -16,6 +16,7 @@ from pgvigil.lifecheck.probes import tie_breaker
 from pgvigil.lifecheck.probes.tie_breaker import (
     ECHO6_REPLY,
     ECHO_REPLY,
+    Echo,
     TieBreakerProbe,
     checksum,
     echo_request,
@@ -167,6 +168,22 @@ def test_an_echo_has_to_bring_back_its_token() -> None:
     assert not is_reply(four, reply[:-1] + b"x", TOKEN) and not is_reply(four, b"", TOKEN)
     assert echo_request(six, 7, 9, TOKEN)[0] == 128
     assert is_reply(six, bytes([ECHO6_REPLY]) + reply[1:], TOKEN) and not is_reply(six, reply, TOKEN)
+
+
+def test_a_flood_of_icmp_does_not_keep_the_loop(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A raw socket hears all ICMP of the tie-breaker; what is left is read in the next round."""
+    read: list[int] = []
+
+    class Endless:
+        def recv(self, size: int) -> bytes:
+            read.append(size)
+            assert len(read) < 1000, "reads for ever"
+            return b"\x08"
+
+    echo = Echo(TieBreakerSettings("127.0.0.1", 0, 200, 5000), loop, lambda _: None)
+    monkeypatch.setattr(echo, "_socket", Endless())
+    echo._readable()
+    assert 0 < len(read) < 1000
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
