@@ -89,15 +89,23 @@ class TieBreakerSettings:
 def split_upstream(value: str) -> tuple[str, int]:
     """Address and port of "10.0.0.254", "10.0.0.254:443", "fd00::1" or "[fd00::1]:443"; port 0 means ping.
 
-    `ValueError` if the port is no number.
+    `ValueError` if the port is none of 1 to 65535.
     """
     if value.startswith("["):
         address, _, port = value[1:].partition("]:")
-        return address, int(port)
+        return address, _port(port)
     if value.count(":") == 1:
         address, _, port = value.partition(":")
-        return address, int(port)
+        return address, _port(port)
     return value, 0
+
+
+def _port(text: str) -> int:
+    """Python refuses to connect to other ports with an `OverflowError`."""
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{port} is not a port of 1 to 65535")
+    return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ ECHO_REQUEST, ECHO_REPLY = 8, 0
 ECHO6_REQUEST, ECHO6_REPLY = 128, 129
 TOKEN_BYTES = 16
 RECEIVE_BYTES = 512
+READ_AT_ONCE = 64  # a raw socket hears every ICMP message of that address; a flood of them must not keep lifecheck
 
 
 class Echo:
@@ -64,7 +65,9 @@ class Echo:
         return self._socket
 
     def _readable(self) -> None:
-        while self._socket is not None:
+        for _ in range(READ_AT_ONCE):
+            if self._socket is None:
+                return
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:

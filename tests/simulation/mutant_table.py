@@ -334,8 +334,8 @@ MUTANTS = (
     _m(
         "half: lease counted from acknowledgements alone", "P22 c", "half",
         ("        if not self.half or not self.tie_breaker_answers_at(self.now_ns):\n", "        if not self.half:\n"),
-        ("            return HalfRule(self.views.tie_breaker_ns, self.renew_ns, None)",
-         "            return HalfRule(self.now_ns, self.renew_ns, None)"),
+        ("            return HalfRule(self.views.tie_breaker_ns, self.renew_ns, lease_ms, None)",
+         "            return HalfRule(self.now_ns, self.renew_ns, lease_ms, None)"),
         profile="half", limit=60,
     ),
     _m(

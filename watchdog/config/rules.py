@@ -58,6 +58,19 @@ def deadtime_fits_interval(problems: Problems, draft: Draft) -> None:
         problems.mistake(heartbeat.at(key), wrong, expected)
 
 
+def half_hears_in_time(problems: Problems, draft: Draft) -> None:
+    """P22 d: after a partition the other half must be heard before the tie-breaker's series of three leases is full."""
+    cluster, heartbeat = draft["cluster"], draft["heartbeat"]
+    if cluster.get("quorum") != "half" or not cluster.whole("lease_ms") or not heartbeat.whole("interval_ms"):
+        return
+    lease_ms, interval_ms = cluster.get("lease_ms"), heartbeat.get("interval_ms")
+    if interval_ms > lease_ms:
+        wrong = f'heartbeats every {interval_ms} ms are too rare for a lease of {lease_ms} ms with quorum = "half"'
+        problems.mistake(
+            heartbeat.at("interval_ms"), wrong, f"expected interval_ms <= {lease_ms}, or a longer lease_ms"
+        )
+
+
 def removal_waits_for_certainty(problems: Problems, draft: Draft) -> None:
     """A node is dead after the dead time, and the leader may have to be elected anew: sooner is no decision."""
     cluster, heartbeat = draft["cluster"], draft["heartbeat"]
@@ -403,6 +416,7 @@ def detector_has_room(problems: Problems, draft: Draft) -> None:
 RULES: tuple[Rule, ...] = (
     lease_fits_renewal,
     deadtime_fits_interval,
+    half_hears_in_time,
     removal_waits_for_certainty,
     there_are_nodes,
     ids_are_unique,

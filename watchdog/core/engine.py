@@ -128,12 +128,12 @@ class Watchdog(Commanding):
     def _views(self, event: events.Views) -> None:
         self.views = event
         self.note_silence()
-        self.settle_by_half()
         if self.state is State.ELECTED and event.pgpool is Health.DEAD:
             self.emit(CloseGate())
             self.emit(DropVip())
             self.go(Trigger.UNFIT, str(self.unfit_reason()))
             self.stop_leading()
+        self.settle_by_half()
 
     def _fence(self, event: events.FenceState) -> None:
         self.fence = event

@@ -86,11 +86,12 @@ class Half(Following):
         """P22 c: for the lease. Others have one renewal's time to answer; a lease that does not run yet begins anew."""
         if not self.half or not self.tie_breaker_answers_at(self.now_ns):
             return None
+        lease_ms = self.lease_ns // NS_PER_MS
         if self.lease_held():
-            return HalfRule(self.views.tie_breaker_ns, self.renew_ns, None)
+            return HalfRule(self.views.tie_breaker_ns, self.renew_ns, lease_ms, None)
         if not self._leaderless:
             return None
-        return HalfRule(self.views.tie_breaker_ns, self.renew_ns, self._silent_voters())
+        return HalfRule(self.views.tie_breaker_ns, self.renew_ns, lease_ms, self._silent_voters())
 
     def half_elects(self) -> bool:
         """P22 d: for a round at its limit: half agrees, nobody refuses, and everybody else is silent and dead."""

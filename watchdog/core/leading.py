@@ -29,6 +29,10 @@ from pgvigil.watchdog.core.states import State, Trigger
 SMART_LINGER_NS = 1_000 * NS_PER_MS
 FAST_LINGER_NS = 100 * NS_PER_MS
 HALF_FIRST = 'quorum = "half" is given up until the voters have changed; ask again'
+HALF_WAITS = (
+    "half of the voters carries the virtual IP, and another leader by half comes two leases later at the earliest; it "
+    "would cost an outage"
+)
 TOO_FEW = "too few of the voters that would remain are alive and up to date; start them first"
 TOO_EARLY = "too few of the voters that would remain have the newest document yet; try again"
 
@@ -171,9 +175,13 @@ class Leading(Standing):
             self._ask()
 
     def _time_to_be_elected_again(self, lease: Lease) -> bool:
-        """A round of votes stops the renewals. With slow disks it begins right after one, or the lease ends in it."""
-        fresh_ns = 0 if self.round_ns == self.settings.round_ns else self.lease_ns * 3 // 4
-        return lease.held(self.now_ns + fresh_ns)
+        """A round of votes stops the renewals. With slow disks it begins right after one, or the lease ends in it.
+
+        A lease by half counts from a renewal one R ago, up to a third of L: it never has three quarters left.
+        """
+        if self.round_ns == self.settings.round_ns:
+            return lease.held(self.now_ns)
+        return lease.held(self.now_ns + (self.lease_ns // 2 if lease.by_half else self.lease_ns * 3 // 4))
 
     def expire_lease(self) -> None:
         """P6: a leader without a lease stops renewing and steps down."""
@@ -408,6 +416,9 @@ class Leading(Standing):
         if self.witness(to):
             self.tell(wish, False, f"refused: {self.label(to)} is a witness, which never leads")
             return
+        if self.leads_by_half:  # P9
+            self.tell(wish, False, f"refused: {HALF_WAITS}")
+            return
         fit = self._successors()
         chosen = [peer.node_id for peer in fit if to in (0, peer.node_id)]
         if not chosen:
@@ -503,7 +514,7 @@ class Leading(Standing):
 
     def _preempt(self, fit: list[PeerView]) -> None:
         """With `preempt`, a node of higher priority that has been fit for two leases takes over."""
-        if not self.settings.preempt or not fit or fit[0].priority <= self.standing().priority:
+        if not self.settings.preempt or self.leads_by_half or not fit or fit[0].priority <= self.standing().priority:
             self.better_since_ns = None
         elif self.better_since_ns is None:
             self.better_since_ns = self.now_ns

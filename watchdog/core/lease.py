@@ -62,11 +62,13 @@ class HalfRule:
     """P22 c: half of the voters is enough for renewals that the others had `patience_ns` to answer.
 
     `tie_breaker_ns`: when the tie-breaker was asked for its newest answer; it bounds the lease as a voter's would.
+    `lease_ms`: L of the document, for a renewal that was sent before L became smaller would give half a longer lease.
     `silent`: the only voters that may be missing; None while the lease runs on, which asks nothing of them.
     """
 
     tie_breaker_ns: int
     patience_ns: int
+    lease_ms: int
     silent: tuple[int, ...] | None
 
 
@@ -141,5 +143,6 @@ class Lease:
             allowed = half.silent is None or all(voter in half.silent for voter in missing)
             patient = renewal.sent_at_ns + half.patience_ns <= now_ns
             if patient and allowed and is_half(voters, renewal.acknowledged):
-                return lease_end_ns(min(renewal.sent_at_ns, half.tie_breaker_ns), renewal.lease_ms)
+                asked_ns = min(renewal.sent_at_ns, half.tie_breaker_ns)
+                return lease_end_ns(asked_ns, min(renewal.lease_ms, half.lease_ms))
         return None

@@ -208,6 +208,7 @@ def half(text: str, tie_breaker: str) -> str:
         (half(EVEN, "10.0.0.1"), ["tie_breaker", "is a node's own address"]),
         (half(EVEN, "fd00::1"), ["tie_breaker", "is on eth0 of this machine"]),
         (half(EVEN, "10.0.0.9") + '[vip]\naddresses = ["10.0.0.9/24"]', ["is a virtual address"]),
+        (half(EVEN, "10.0.0.254") + "[heartbeat]\ninterval_ms = 1001\ndeadtime_ms = 9000\n", ["too rare for a lease"]),
         (half(EVEN, "10.0.0.254:0"), ["not a port of 1 to 65535"]),
         (half(EVEN, "gateway"), ["neither an IP address nor one with a port"]),
         (half(EVEN, "fd00::1:443x"), ["neither an IP address nor one with a port"]),

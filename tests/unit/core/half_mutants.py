@@ -119,8 +119,38 @@ HALF_MUTANTS = (
         "a_lease_by_half_begins_anew_after_a_restart",
         "half",
         "        if not self._leaderless:\n            return None\n        return HalfRule(self.views.tie_breaker_ns, "
-        "self.renew_ns, self._silent_voters())",
-        "        return HalfRule(self.views.tie_breaker_ns, self.renew_ns, None)",
+        "self.renew_ns, lease_ms, self._silent_voters())",
+        "        return HalfRule(self.views.tie_breaker_ns, self.renew_ns, lease_ms, None)",
+    ),
+    _m(
+        "a_renewal_from_before_l_became_smaller_gives_half_no_longer_lease",
+        "lease",
+        "min(renewal.lease_ms, half.lease_ms)",
+        "renewal.lease_ms",
+    ),
+    _m(
+        "a_leader_by_half_is_elected_again_after_slow_rounds",
+        "leading",
+        "self.lease_ns // 2 if lease.by_half else ",
+        "",
+    ),
+    _m(
+        "no_hand_over_is_asked_of_a_leader_by_half",
+        "leading",
+        "        if self.leads_by_half:  # P9\n",
+        "        if False:\n",
+    ),
+    _m(
+        "no_hand_over_is_asked_of_a_leader_by_half",
+        "leading",
+        "not self.settings.preempt or self.leads_by_half or",
+        "not self.settings.preempt or",
+    ),
+    _m(
+        "a_dead_pgpool_comes_before_a_lease_by_half",
+        "engine",
+        "        self.note_silence()\n",
+        "        self.note_silence()\n        self.settle_by_half()\n",
     ),
     _m(
         "under_half_a_new_l_goes_by_way_of_a_majority",

@@ -21,8 +21,8 @@ from tests.unit.core.bench import (
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events as ev
-from pgvigil.watchdog.core.lease import NS_PER_MS
-from pgvigil.watchdog.core.messages import Granted, Hello, Refused, Vote
+from pgvigil.watchdog.core.lease import NS_PER_MS, HalfRule, Lease, lease_end_ns
+from pgvigil.watchdog.core.messages import Granted, Hello, PreVote, Refused, RenewRefused, Vote
 from pgvigil.watchdog.core.record import Cause, QuorumRule, Stamp, blank_record
 from pgvigil.watchdog.core.states import State
 
@@ -346,3 +346,59 @@ def test_p22_a_cluster_is_founded_by_a_majority_rule_and_becomes_half_afterwards
     bench.hear(1, 2, Hello(True, 1, Stamp(0, 0), True))
     founded = bench.core.document
     assert founded is not None and founded.quorum is QuorumRule.MAJORITY
+
+
+def test_p22_a_renewal_from_before_l_became_smaller_gives_half_no_longer_lease() -> None:
+    lease = Lease(1, 7, 1, 0)
+    lease.renew(0, 10 * L_MS)
+    lease.acknowledge(2, 1)
+    now_ns = 400 * NS_PER_MS
+    rule = HalfRule(now_ns, R_MS * NS_PER_MS, L_MS, None)
+    assert lease.settle((1, 2, 3, 4), now_ns, rule)
+    assert (lease.by_half, lease.until_ns) == (True, lease_end_ns(0, L_MS))
+
+
+def by_half_with_two_of_four() -> Bench:
+    """A leader of four that goes on with node 2 alone."""
+    bench = half_leader(size=4)
+    led_until(bench, 4000)
+    for at_ms in range(4050, 6001, 50):
+        bench.wait_until(at_ms)
+        peers = tuple(ev.PeerView(node, Health.ALIVE if node == 2 else Health.DEAD, True, 9, 0) for node in (2, 3, 4))
+        bench.at(at_ms, ev.Views(Health.ALIVE, "", peers, TIE_BREAKER, at_ms * NS_PER_MS, NS_PER_MS))
+        bench.ack(at_ms, 2)
+    assert bench.core.leads_by_half
+    return bench
+
+
+def test_p22_no_hand_over_is_asked_of_a_leader_by_half() -> None:
+    bench = by_half_with_two_of_four()
+    answers = only(bench.at(6001, ev.SwitchOver(7, 2)), ev.Answer)
+    assert [(item.accepted, "half of the voters" in item.text) for item in answers] == [(False, True)]
+    bench.core.settings = replace(bench.core.settings, preempt=True)
+    bench.at(6002)
+    assert (bench.core.state, bench.core.better_since_ns) == (State.LEADER, None)
+
+
+def test_p22_a_leader_by_half_is_elected_again_after_slow_rounds() -> None:
+    """R is a third of L: half of the voters is counted one R after the renewal."""
+    bench = half_leader()
+    bench.core.settings = replace(bench.core.settings, renew_ms=L_MS // 3)
+    bench.core.round_ns = 2 * bench.core.settings.round_ns
+    led_until(bench, 4000)
+    bench.alone_until(6000)
+    assert bench.core.leads_by_half
+    bench.hear(6001, 2, RenewRefused(bench.core.record.term, bench.core.record.boot, 200))  # back, in a higher term
+    assert len(sent(bench.alone_until(7000, peers=Health.ALIVE), PreVote)) > 0
+
+
+def test_p22_a_dead_pgpool_comes_before_a_lease_by_half() -> None:
+    bench = half_follower()
+    states: list[State] = []
+    while State.ELECTED not in states:
+        bench.alone_until(bench.core.now_ns // NS_PER_MS + 50)
+        states.append(bench.core.state)
+    at_ns = bench.core.now_ns + (R_MS + 1) * NS_PER_MS
+    views = replace(bench.core.views, pgpool=Health.DEAD, tie_breaker_ns=at_ns)
+    assert only(bench.core.step(at_ns, views), ev.HoldVip) == []
+    assert bench.core.state is State.STANDBY

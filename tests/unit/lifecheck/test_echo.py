@@ -150,3 +150,19 @@ def test_loopback_answers_wherever_this_user_may_ping_at_all(loop: Loop, address
         loop.run_once(50 * NS_PER_MS)
     assert ends == [""]
     asked.close()
+
+
+def test_a_flood_of_icmp_does_not_keep_the_loop(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it is read in the next round."""
+    read: list[int] = []
+
+    class Endless:
+        def recv(self, size: int) -> bytes:
+            read.append(size)
+            assert len(read) < 1000, "reads for ever"
+            return b"\x08"
+
+    echo = Echo("127.0.0.1", loop, lambda _: None)
+    monkeypatch.setattr(echo, "_socket", Endless())
+    echo._readable()
+    assert 0 < len(read) < 1000

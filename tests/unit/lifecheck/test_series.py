@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pgvigil.lifecheck.core.series import NEVER, Seen, Series
 from pgvigil.lifecheck.settings import split_upstream
 
@@ -24,6 +26,12 @@ def test_a_time_without_questions_ends_it() -> None:
     series = Series(gap_ns=500)
     series.answered(1000, "yes")
     assert series.answered(1500, "yes") == Seen(1500, 1500, "yes")
+
+
+@pytest.mark.parametrize("value", ["10.0.0.254:0", "10.0.0.254:65536", "[fd00::1]:-1", "10.0.0.254:", "[fd00::1]"])
+def test_a_port_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ValueError):
+        split_upstream(value)
 
 
 def test_addresses_with_and_without_a_port() -> None:
