@@ -365,7 +365,7 @@ def by_half_with_two_of_four() -> Bench:
     for at_ms in range(4050, 6001, 50):
         bench.wait_until(at_ms)
         peers = tuple(ev.PeerView(node, Health.ALIVE if node == 2 else Health.DEAD, True, 9, 0) for node in (2, 3, 4))
-        bench.at(at_ms, ev.Views(Health.ALIVE, "", peers, TIE_BREAKER, at_ms * NS_PER_MS, NS_PER_MS))
+        bench.at(at_ms, ev.Views(Health.ALIVE, "", peers, "", False, TIE_BREAKER, at_ms * NS_PER_MS, NS_PER_MS))
         bench.ack(at_ms, 2)
     assert bench.core.leads_by_half
     return bench
