@@ -132,13 +132,14 @@ class Member(Node):
         fresh.rename(self.config)
 
     def end(self) -> None:
-        """Kill everything of this node, whatever state it is in."""
+        """Kill everything of this node, whatever state it is in; nobody is left the time to hand over or to leave."""
         while living := self.everything():
-            for process in living:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
+            for signal_all in (psutil.Process.suspend, psutil.Process.kill):
+                for process in living:
+                    try:
+                        signal_all(process)
+                    except psutil.NoSuchProcess:
+                        continue
             psutil.wait_procs(living, 0.05)
 
 
