@@ -290,7 +290,7 @@ MUTANTS = (
         ('        if not self.committed():\n            return "another change',
          '        if False:\n            return "another change'),
         ("and self.document is not None and self.committed()\n", "and self.document is not None\n"),
-        profile="membership", limit=60,
+        profile="membership", limit=200,
     ),
     _m(
         "a voter that lost its record still counts", "P18", "base",
