@@ -137,6 +137,17 @@ def test_a_receiver_that_reads_again_ends_the_doubt() -> None:
     assert [verdict.health for verdict in nothing_to_read(core, 1200 * MS).changed] == [Health.DEAD, Health.DEAD]
 
 
+def test_a_receiver_that_never_reads_again_leaves_nothing_to_wait_for() -> None:
+    core = judge()
+    core.step(100 * MS, heard(2, 0, 100 * MS, replace(BEAT, hears=(3,))))
+    core.step(100 * MS, heard(3, 0, 100 * MS, replace(BEAT, hears=(2,))))
+    core.step(1100 * MS)
+    assert core.wake() is None, "an instant of the past would let the loop go round without a pause"
+    core.step(9000 * MS)
+    assert core.wake() is None and core.count(Health.UNKNOWN) == 2
+    assert len(nothing_to_read(core, 9100 * MS).changed) == 2 and core.count(Health.DEAD) == 2
+
+
 def test_how_well_a_path_is_heard_is_told_and_decides_about_patience() -> None:
     patience = Patient()
     core = Judge(LABELS, ("eth0",), ("heartbeat",), patience, 200 * MS, 0)
