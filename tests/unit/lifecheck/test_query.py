@@ -383,3 +383,19 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="cannot be read: No such file"):
         read_password(str(tmp_path / "nothing"))
     assert read_password(None) == ""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("copy", [b"H\0\0\0\x07\0\0\0", b"G\0\0\0\x07\0\0\0", b"W\0\0\0\x07\0\0\0"])
+def test_a_copy_instead_of_a_result_is_the_operators_and_never_the_end_of_the_loop(bench: Bench, copy: bytes) -> None:
+    def copies(client: Client) -> None:
+        client.negotiate()
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(copy)
+        client.hang()
+
+    probe = bench.ask(bench.server(copies).port)
+    bench.until(lambda: probe.reading.evidence != "not queried yet")
+    assert probe.reading.health is Health.UNKNOWN
+    assert probe.reading.evidence == "query not possible: query is a COPY, expected one with a result"
