@@ -187,6 +187,23 @@ def test_one_silent_while_others_answer_is_dead(bench: Bench) -> None:
     assert "while others do" in bench.until_health(Health.DEAD)
 
 
+def test_one_session_that_hangs_is_one_failure(bench: Bench) -> None:
+    """A backend may leave one session waiting, say for a lock, while all others are served."""
+    sessions: list[Client] = []
+
+    def the_first_hangs(client: Client) -> None:
+        sessions.append(client)
+        if len(sessions) == 1:
+            client.negotiate()
+            client.hang()
+        pg.answer(client)
+
+    probe = bench.ask(bench.server(the_first_hangs).port, {2: bench.server().port}, timeout_ms=500, life_points=2)
+    assert "query answered" in bench.until_health(Health.ALIVE)
+    bench.until(lambda: "query answered" in probe.reading.evidence and len(sessions) > 5)
+    assert [change.health for change in bench.changes] == [Health.ALIVE]
+
+
 def test_no_result_after_the_login_is_silence_behind_the_proxy_too(bench: Bench) -> None:
     def mute(client: Client) -> None:
         client.negotiate()
