@@ -46,6 +46,8 @@ class HeartbeatMethod:
             node_id: [Path(name, patience, interval_ns, started_at_ns) for name in interfaces] for node_id in labels
         }
         self._dead: dict[int, _Death] = {}
+        self._vouched: set[int] = set()
+        """Nodes that are alive by the word of others alone, which has an end."""
 
     # --- what happens -----------------------------------------------------------------------------
 
@@ -84,6 +86,7 @@ class HeartbeatMethod:
         paths = self._paths.get(node_id)
         if not paths:
             return None
+        self._vouched.discard(node_id)
         if node_id in self._dead:
             return Health.DEAD
         if any(now_ns < path.deadline_ns for path in paths):
@@ -92,6 +95,7 @@ class HeartbeatMethod:
             return Health.UNKNOWN
         hearers = self._hearers(node_id, now_ns)
         if hearers and now_ns < self._vouched_until_ns(node_id):
+            self._vouched.add(node_id)
             return Health.ALIVE
         although = f", although {self._named(hearers)} {_verb(hearers, 'hear')} it" if hearers else ""
         opinion = Opinion(Health.DEAD, _silence(paths, now_ns) + although)
@@ -134,11 +138,14 @@ class HeartbeatMethod:
         return node_id not in self._dead and any(path.overdue for path in self._paths.get(node_id, ()))
 
     def wake(self) -> int | None:
-        """When the next path falls silent unless it is heard, or nobody can vouch for its node any more."""
+        """When the next path falls silent unless it is heard, or nobody can vouch for its node any more.
+
+        While a receiver does not report there is no such instant: only its word can change the view, however late.
+        """
         instants: list[int] = []
         for node_id, paths in self._paths.items():
             ahead = [path.deadline_ns for path in paths if not path.overdue]
-            if not ahead and paths and node_id not in self._dead:
+            if not ahead and node_id in self._vouched:
                 ahead = [self._vouched_until_ns(node_id)]
             instants += ahead
         return min(instants, default=None)

@@ -72,14 +72,14 @@ class Judge:
         """Take an event, or just the passing of time."""
         news = False
         if isinstance(event, Late):
-            for method in self._methods:
+            for method in self._told():
                 method.late(event.lateness_ns)
         elif isinstance(event, HeardTogether):
             news = self._take(event, now_ns)
         touched = self._touched(now_ns, event)
         before = {node_id: self._health[node_id][0] for node_id in touched}
         changed = tuple(verdict for node_id in touched if (verdict := self._reconsider(node_id, now_ns)))
-        paths = self._path_changes(before, now_ns) if self._methods else ()
+        paths = self._path_changes(before, now_ns)
         self._wake_ns = self._next_wake()
         return Outcome(changed, news or bool(changed or paths), paths)
 
@@ -120,7 +120,11 @@ class Judge:
         return self._wake_ns
 
     def _next_wake(self) -> int | None:
-        return min((at for method in self._methods if (at := method.wake()) is not None), default=None)
+        return min((at for method in self._told() if (at := method.wake()) is not None), default=None)
+
+    def _told(self) -> list[Method]:
+        """The methods that judge, and heartbeats in any case: nobody hands over to a node that is silent."""
+        return self._methods if self._heartbeats in self._methods else [*self._methods, self._heartbeats]
 
     def verdicts(self, now_ns: int) -> tuple[NodeVerdict, ...]:
         """All verdicts with their evidence of now; call `step` first."""

@@ -45,12 +45,15 @@ class Echo:
             raise CommandError(f"cannot ping: {error.strerror}") from None
 
     def forget(self) -> None:
-        """A late answer counts no more."""
-        self._token = b""
+        """A late answer counts no more.
+
+        The next question gets a new socket: a connected one keeps the source address of the way that it once took.
+        """
+        self.close()
 
     def close(self) -> None:
         """Give the descriptor back."""
-        self.forget()
+        self._token = b""
         if self._socket is not None:
             self._watcher.unwatch(self._socket.fileno())
             self._socket.close()
@@ -73,15 +76,14 @@ class Echo:
             except BlockingIOError:
                 return
             except OSError as error:  # the network says why not (icmp(7))
-                self._end(f"no answer: {error.strerror}")
+                asked = bool(self._token)
+                self.close()
+                if asked:
+                    self._on_end(f"no answer: {error.strerror}")
                 return
             if is_reply(self._family, data, self._token):
-                self._end("")
-
-    def _end(self, trouble: str) -> None:
-        if self._token:
-            self._token = b""
-            self._on_end(trouble)
+                self._token = b""
+                self._on_end("")
 
 
 def open_socket(family: socket.AddressFamily) -> socket.socket:

@@ -154,7 +154,10 @@ def _literals(address: PgpoolAddress) -> list[tuple[str, int]]:
 
 def _door(host: str, port: int) -> _Door | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError:  # a kernel without IPv6
+        return None
     try:
         connection.connect((host, port))
     except BlockingIOError:

@@ -171,7 +171,10 @@ class PgpoolWatchdogProbe:
 
     def _send(self, request: bytes) -> socket.socket:
         """A connection on which the whole request is on its way; `CommandError` says why not."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise CommandError(self._refused(error)) from None
         try:
             connection.connect(self._path)
             reason = self._stranger(connection)

@@ -209,13 +209,17 @@ class QueryProbe:
     # --- answers -----------------------------------------------------------------------------------
 
     def _time_out(self, one: _Asked, question: Question, now_ns: int) -> None:
-        """Behind a backend that hangs every new question would take one more child of pgpool-II: this one goes on."""
+        """Behind a backend that hangs every new question would take one more child of pgpool-II: this one goes on.
+
+        Unless it has just cost a life point: one session that hangs is one failure, and the next question is another.
+        """
         outcome = judge(question.give_up(now_ns))
-        if outcome.answer is Answer.SILENT_BEHIND and now_ns - question.asked_at_ns < LINGER_NS:
+        self._take(one, outcome, question.asked_at_ns, now_ns)
+        counted = one.pgpool.failing and one.pgpool.health is not Health.DEAD
+        if outcome.answer is Answer.SILENT_BEHIND and not counted and now_ns - question.asked_at_ns < LINGER_NS:
             question.deadline_ns = now_ns + self._interval_ns
         else:
             self._drop(one)
-        self._take(one, outcome, question.asked_at_ns, now_ns)
 
     def _end(self, one: _Asked, ending: Ending, now_ns: int) -> None:
         assert one.question is not None
@@ -237,10 +241,14 @@ class QueryProbe:
             self._on_peer(one.node_id, one.pgpool.health, one.pgpool.evidence)
 
     def _others_answer(self, one: _Asked, asked_at_ns: int, now_ns: int) -> bool:
-        """A question that was asked later than this one: those of the same round may have met a backend still well."""
+        """A question that was asked later than this one: those of the same round may have met a backend still well.
+
+        Not so if the question before has failed already.
+        """
         horizon_ns = now_ns - 2 * max(self._interval_ns, self._timeout_ns)
         answers = [other.pgpool.answered for other in self._asked if other is not one]
-        return any(answer is not None and answer[0] > asked_at_ns and answer[1] >= horizon_ns for answer in answers)
+        since_ns = asked_at_ns if one.pgpool.failing else asked_at_ns + 1
+        return any(answer is not None and answer[0] >= since_ns and answer[1] >= horizon_ns for answer in answers)
 
     def _complain(self, one: _Asked, outcome: Outcome, now_ns: int) -> None:
         if one.complained_at_ns is not None and now_ns - one.complained_at_ns < COMPLAIN_EVERY_NS:

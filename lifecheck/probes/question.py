@@ -17,6 +17,8 @@ from pgvigil.lifecheck.core.answers import Ending
 
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 _FAILED_RESULTS = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.NONFATAL_ERROR)
+_COPIES = (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH)
+_NO_RESULT = "query is a COPY, expected one with a result", "0A000"
 _TCP_IS_UP = (pq.ConnStatus.MADE, pq.ConnStatus.SSL_STARTUP)
 # The states in which pgpool-II has answered the first packet, given that it was a request for TLS.
 _BEHIND_FIRST_ANSWER = (pq.ConnStatus.AWAITING_RESPONSE, pq.ConnStatus.AUTH_OK, pq.ConnStatus.AUTHENTICATING)
@@ -127,6 +129,8 @@ class Question:
             if result is None:
                 text, sqlstate = self._error or (None, "")
                 return self._ending(now_ns, text, sqlstate)
+            if result.status in _COPIES:  # libpq would give the same one again and again
+                return self._ending(now_ns, *_NO_RESULT)
             if result.status in _FAILED_RESULTS and self._error is None:
                 primary, state = pq.DiagnosticField.MESSAGE_PRIMARY, pq.DiagnosticField.SQLSTATE
                 words = (result.error_field(primary) or b"").decode("utf-8", "replace")

@@ -84,7 +84,8 @@ def test_alone_reports_judge_although_heartbeats_flow_and_their_end_is_noticed_a
     method.take([report(2, Health.ALIVE, 1)], S)
     assert judge.step(S, Told()).changed[0].health is Health.ALIVE
     judge.step(2 * S, Late(3 * S))
-    assert judge.wake() == 34 * S
+    assert judge.wake() == 5 * S  # heartbeats judge nobody, but who is silent is told
+    assert judge.step(5 * S).changed == () and judge.wake() == 34 * S
     (verdict,) = judge.step(34 * S).changed
     assert (verdict.health, verdict.evidence) == (Health.UNKNOWN, "nobody has reported for 33 s")
     assert judge.wake() is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pgvigil.ipc.frames import Beat, Health, Heard, HeardTogether, PathEvidence, PathQuality, Role
+from pgvigil.lifecheck.core.external import ExternalMethod
 from pgvigil.lifecheck.core.judge import Judge, Late, Outcome
 from pgvigil.lifecheck.core.path import Fixed, PathChange
 from pgvigil.lifecheck.core.verdict import Opinion, combine
@@ -84,10 +85,23 @@ def test_without_the_heartbeat_method_nobody_is_judged_but_beats_are_passed_on()
     core = judge("external")
     outcome = core.step(5 * MS, heard(2, 0, 5 * MS, BEAT))
     assert outcome.changed == () and outcome.news
-    assert core.wake() is None
+    assert core.step(9999 * MS).changed == () and core.wake() is None
     verdict = core.verdicts(9999 * MS)[0]
     assert (verdict.health, verdict.evidence) == (Health.UNKNOWN, "no method judges other nodes")
     assert verdict.beat == BEAT
+
+
+def test_silence_is_seen_also_where_reports_alone_judge() -> None:
+    """Beliefs call a node that is silent on all paths not electable, whatever was reported."""
+    core = judge("external")
+    core.add(ExternalMethod((2, 3)))
+    core.step(100 * MS, heard(2, 0, 100 * MS, BEAT))
+    core.step(500 * MS, Late(300 * MS))
+    assert core.wake() == 1300 * MS
+    core.step(1400 * MS)
+    nothing_to_read(core, 1400 * MS)
+    (peer, _) = core.verdicts(1400 * MS)
+    assert peer.health is Health.UNKNOWN and peer.paths[0].silent
 
 
 def test_heartbeats_of_strangers_change_nothing() -> None:
@@ -135,6 +149,17 @@ def test_a_receiver_that_reads_again_ends_the_doubt() -> None:
     doubt = core.step(1100 * MS).changed
     assert [(verdict.node_id, verdict.health) for verdict in doubt] == [(2, Health.UNKNOWN)]
     assert [verdict.health for verdict in nothing_to_read(core, 1200 * MS).changed] == [Health.DEAD, Health.DEAD]
+
+
+def test_a_receiver_that_never_reads_again_leaves_nothing_to_wait_for() -> None:
+    core = judge()
+    core.step(100 * MS, heard(2, 0, 100 * MS, replace(BEAT, hears=(3,))))
+    core.step(100 * MS, heard(3, 0, 100 * MS, replace(BEAT, hears=(2,))))
+    core.step(1100 * MS)
+    assert core.wake() is None, "an instant of the past would let the loop go round without a pause"
+    core.step(9000 * MS)
+    assert core.wake() is None and core.count(Health.UNKNOWN) == 2
+    assert len(nothing_to_read(core, 9100 * MS).changed) == 2 and core.count(Health.DEAD) == 2
 
 
 def test_how_well_a_path_is_heard_is_told_and_decides_about_patience() -> None:

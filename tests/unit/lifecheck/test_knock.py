@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 
@@ -112,3 +113,12 @@ def test_a_node_that_is_heard_again_is_forgotten(street: Street) -> None:
 def test_a_node_that_is_known_by_name_only_cannot_be_asked() -> None:
     knocking = Knocking((PgpoolAddress(2, "pg02", ("pg02",), 9999),))
     assert knocking.ask(2, 0) is Health.DEAD and knocking.wake() is None
+
+
+def test_a_kernel_without_that_family_of_addresses_is_one_door_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_family(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    knocking = Knocking((PgpoolAddress(2, "pg02", ("::1",), 9999),))
+    monkeypatch.setattr(socket, "socket", no_such_family)
+    assert knocking.ask(2, 0) is Health.DEAD

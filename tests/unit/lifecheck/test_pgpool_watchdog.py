@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -304,3 +305,14 @@ def test_a_wrong_key_is_told_in_pgpools_words(tmp_path: Path) -> None:
         assert bench.probe.reading.evidence == "pgpool-II's watchdog refuses: authentication failed: invalid KEY"
     finally:
         bench.close()
+
+
+def test_without_a_descriptor_left_it_says_so_and_asks_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", none_left)
+        bench.later(LIST_NS)
+    assert bench.probe.reading.evidence.endswith(": Too many open files")
+    bench.read()

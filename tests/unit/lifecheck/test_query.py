@@ -187,6 +187,23 @@ def test_one_silent_while_others_answer_is_dead(bench: Bench) -> None:
     assert "while others do" in bench.until_health(Health.DEAD)
 
 
+def test_one_session_that_hangs_is_one_failure(bench: Bench) -> None:
+    """A backend may leave one session waiting, say for a lock, while all others are served."""
+    sessions: list[Client] = []
+
+    def the_first_hangs(client: Client) -> None:
+        sessions.append(client)
+        if len(sessions) == 1:
+            client.negotiate()
+            client.hang()
+        pg.answer(client)
+
+    probe = bench.ask(bench.server(the_first_hangs).port, {2: bench.server().port}, timeout_ms=500, life_points=2)
+    assert "query answered" in bench.until_health(Health.ALIVE)
+    bench.until(lambda: "query answered" in probe.reading.evidence and len(sessions) > 5)
+    assert [change.health for change in bench.changes] == [Health.ALIVE]
+
+
 def test_no_result_after_the_login_is_silence_behind_the_proxy_too(bench: Bench) -> None:
     def mute(client: Client) -> None:
         client.negotiate()
@@ -383,3 +400,19 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="cannot be read: No such file"):
         read_password(str(tmp_path / "nothing"))
     assert read_password(None) == ""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("copy", [b"H\0\0\0\x07\0\0\0", b"G\0\0\0\x07\0\0\0", b"W\0\0\0\x07\0\0\0"])
+def test_a_copy_instead_of_a_result_is_the_operators_and_never_the_end_of_the_loop(bench: Bench, copy: bytes) -> None:
+    def copies(client: Client) -> None:
+        client.negotiate()
+        client.send(pg.AUTHENTICATED, pg.READY)
+        client.message()
+        client.send(copy)
+        client.hang()
+
+    probe = bench.ask(bench.server(copies).port)
+    bench.until(lambda: probe.reading.evidence != "not queried yet")
+    assert probe.reading.health is Health.UNKNOWN
+    assert probe.reading.evidence == "query not possible: query is a COPY, expected one with a result"
