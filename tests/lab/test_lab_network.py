@@ -81,7 +81,9 @@ def test_two_labs_live_side_by_side_and_leave_nothing() -> None:
 
 _HELD_LAB = """
 import signal, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have had it ignored (nohup)
+# Whoever runs the tests may have had them ignored (nohup, a shell's background).
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pgvigil.watchdog.demo.lab import Lab
 with Lab() as lab:
     for node in lab.nodes:
