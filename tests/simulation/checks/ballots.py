@@ -42,6 +42,7 @@ class Ballots:
         self._sent: dict[int, deque[Renewal]] = {}
         self._acknowledged: dict[Renewal, set[int]] = {}  # the records that have given their word
         self._until_ns: dict[int, int | None] = {}
+        self._documents: dict[int, Document | None] = {}  # by node: the one after its last step
         self._bound: dict[int, dict[int, tuple[int, int, int]]] = {}  # by record: leader -> until, term, boot
         self._released: set[tuple[int, int]] = set()
         self.elections = 0
@@ -53,6 +54,8 @@ class Ballots:
 
     def stepped(self, host: Host, core: Watchdog) -> None:
         """One leader per term; leases that are backed, and no longer than they may be."""
+        before = self._documents.get(host.id)
+        self._documents[host.id] = core.document
         lease = core.lease
         if lease is None:
             return
@@ -70,11 +73,15 @@ class Ballots:
         self._until_ns[host.id] = lease.until_ns
         if not host.lost_time and len(core.voter_ids) > 1:
             self._check_length(host, host.clock.true(lease.until_ns))
-            self._check_backing(host, core, lease, host.clock.true(lease.until_ns))
+            # The acknowledgement that backs the lease may let the leader change the voters in the same step.
+            end_ns = host.clock.true(lease.until_ns)
+            if not any(self._is_backed(host, document, lease, end_ns) for document in (core.document, before)):
+                raise Violation(
+                    "backing", f"{host.node.label} has a lease in term {lease.term} that no majority has backed"
+                )
 
-    def _check_backing(self, host: Host, core: Watchdog, lease: Lease, until_ns: int) -> None:
+    def _is_backed(self, host: Host, document: Document | None, lease: Lease, until_ns: int) -> bool:
         """P4: a majority of the voters, as a set, has acknowledged a renewal of this term and boot of that length."""
-        document = core.document
         voters = () if document is None else document.voters
         half = document is not None and self._half_may(host, document, until_ns)
         for key in reversed(self._sent.get(host.id, ())):
@@ -82,9 +89,9 @@ class Ballots:
             if key[1:3] == (lease.term, lease.boot) and end_ns + ROUNDING_NS >= until_ns:
                 having = self._acknowledged.get(key, set())
                 count = sum(1 for voter in voters if voter.node_id == host.id or voter.record_id in having)
-                if count >= majority(len(voters)) or (half and 2 * count >= len(voters)):
-                    return
-        raise Violation("backing", f"{host.node.label} has a lease in term {lease.term} that no majority has backed")
+                if voters and (count >= majority(len(voters)) or (half and 2 * count >= len(voters))):
+                    return True
+        return False
 
     def _half_may(self, host: Host, document: Document, until_ns: int) -> bool:
         """P22: under half, a tie-breaker that really answered for three leases, and was asked L before the end."""
