@@ -155,15 +155,19 @@ def test_status_watch_on_a_terminal_is_live_until_ctrl_c(folder: Path) -> None:
             env={**without_size, "TERM": "xterm"},
         )  # fmt: skip
         os.close(follower)
-        seen = b""
-        while b"event 1" not in seen:
-            assert select.select([leader], [], [], 60)[0], seen
-            seen += os.read(leader, 65536)
-        process.send_signal(signal.SIGINT)
-        drain = threading.Thread(target=_drain, args=(leader,))
-        drain.start()
-        assert process.wait(60) == codes.OK
-        drain.join(60)
+        try:
+            seen = b""
+            while b"event 1" not in seen:
+                assert select.select([leader], [], [], 60)[0], seen
+                seen += os.read(leader, 65536)
+            process.send_signal(signal.SIGINT)
+            drain = threading.Thread(target=_drain, args=(leader,))
+            drain.start()
+            assert process.wait(60) == codes.OK
+            drain.join(60)
+        finally:
+            process.kill()
+            process.wait(10)
     os.close(leader)
     assert b"pg01: leads" in seen
     assert b"Traceback" not in seen
