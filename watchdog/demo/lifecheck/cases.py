@@ -5,10 +5,9 @@ The sentences are looked for by the words that an operator would look for.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 
-from pgvigil.ipc.errors import ConfigError
+from pgvigil.watchdog.demo.choosing import choose
 from pgvigil.watchdog.demo.lifecheck import faults
 from pgvigil.watchdog.demo.lifecheck.case import Case, Move, Says, Speaker
 from pgvigil.watchdog.demo.lifecheck.ground import Setting
@@ -129,14 +128,5 @@ def all_cases() -> list[Case]:
 
 
 def select(pattern: str) -> list[Case]:
-    """The cases whose name matches one of the patterns (shell style, or any part of the name); all for ""."""
-    words = pattern.split()
-    cases = all_cases()
-    found = [case for case in cases if not words or any(_matches(case.name, word) for word in words)]
-    if not found:
-        raise ConfigError(f"no case is called {pattern!r}, expected a part of a name such as {cases[0].name!r}")
-    return found
-
-
-def _matches(name: str, word: str) -> bool:
-    return word in name or fnmatch.fnmatchcase(name, word)
+    """Those of the table that are asked for."""
+    return choose(all_cases(), pattern)

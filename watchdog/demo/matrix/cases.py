@@ -5,11 +5,10 @@ Names are `fault/role/timing`. The order within a ground is that of the tables; 
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from pgvigil.ipc.errors import ConfigError
+from pgvigil.watchdog.demo.choosing import choose
 from pgvigil.watchdog.demo.matrix import faults_hand as hand
 from pgvigil.watchdog.demo.matrix import faults_machine as machine
 from pgvigil.watchdog.demo.matrix import faults_network as network
@@ -218,14 +217,5 @@ def all_cases() -> list[Case]:
 
 
 def select(pattern: str) -> list[Case]:
-    """The cases whose name matches one of the patterns (shell style, or any part of the name); all for ""."""
-    words = pattern.split()
-    cases = all_cases()
-    found = [case for case in cases if not words or any(_matches(case.name, word) for word in words)]
-    if not found:
-        raise ConfigError(f"no case is called {pattern!r}, expected a part of a name such as {cases[0].name!r}")
-    return found
-
-
-def _matches(name: str, word: str) -> bool:
-    return word in name or fnmatch.fnmatchcase(name, word)
+    """Those of the table that are asked for."""
+    return choose(all_cases(), pattern)
