@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,28 @@ def test_a_known_outage_is_measured(bench: Bench) -> None:
     assert seen.owners == (1, 2)
     assert seen.lost > 0
     assert two_answering(read_records(bench.arp), start_ns, end_ns).never
+
+
+def test_a_new_sampler_ends_what_its_forerunner_wrote_last(bench: Bench) -> None:
+    """A host that is switched off while it has the address loses both at once, and nobody is there to write it down."""
+    node = bench.lab.node(1)
+    commands.wait_until(lambda: bool(_is_held(bench, node)), 10, "the sampler to see the address")
+    _end_sampler(bench.lab, node)
+    bench.drop(node)
+    bench.lab.start_module(node, "observe", ("addresses", VIP, str(bench.addresses(node))), "addresses.log")
+    commands.wait_until(lambda: not _is_held(bench, node), 10, "the new sampler to see no address")
+
+
+def _is_held(bench: Bench, node: Host) -> bool:
+    """Whether the node's tape says in its last record that the address is there."""
+    records = read_records(bench.addresses(node))
+    return bool(records) and records[-1].answered_at_ns > 0
+
+
+def _end_sampler(lab: Lab, node: Host) -> None:
+    (pid,) = (pid for pid in lab.pids(node) if "observe addresses" in commands.title(pid))
+    os.kill(pid, signal.SIGKILL)
+    commands.wait_until(lambda: pid not in lab.pids(node), 10, "the sampler to end")
 
 
 def test_nothing_is_lost_when_nothing_happens(bench: Bench) -> None:

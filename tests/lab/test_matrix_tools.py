@@ -150,6 +150,7 @@ def test_a_lossy_cable_loses_some_and_not_all(two_paths: Ground) -> None:
     lab = two_paths.lab
     one, two, _ = lab.nodes
     blow = faults_network.loss(30, between_nodes=True)(two_paths, lab.nodes)
+    lab.run(one, ("ping", "-c", "1", "-W", "5", "-q", two.address))  # ARP is lost too, and three losses end all
     blow.strike()
     before = _received(lab, two)
     lab.run(one, ("ping", "-c", "200", "-i", "0.002", "-W", "1", "-q", two.address))

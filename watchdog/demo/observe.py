@@ -146,11 +146,15 @@ def _local(attributes: bytes) -> list[bytes]:
 
 
 def sample_addresses(address: str, output: int) -> None:
-    """Write a record (instant, instant or 0 when absent, 0) at every change, as events and full dumps show it."""
+    """Write a record (instant, instant or 0 when absent, 0) at the start and at every change.
+
+    Changes are seen by events and by full dumps. The first record ends what an earlier sampler wrote last: a host that
+    was switched off has lost the address without anybody being there to write it down.
+    """
     wanted = socket.inet_aton(address)
     events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     events.bind((0, RTMGRP_IPV4_IFADDR))
-    present = False
+    present: bool | None = None
     next_dump_ns = 0
     poll = select.poll()
     poll.register(events, select.POLLIN)
