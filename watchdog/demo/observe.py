@@ -160,7 +160,7 @@ def sample_addresses(address: str, output: int) -> None:
     poll.register(events, select.POLLIN)
     while True:
         if boottime_ns() >= next_dump_ns:
-            seen = wanted in dump_addresses()
+            seen: bool | None = wanted in dump_addresses()
             next_dump_ns = boottime_ns() + DUMP_NS
         elif poll.poll((next_dump_ns - boottime_ns()) / NS_PER_MS + 1):
             changes = [kind for kind, value in addresses_in(events.recv(65536)) if value == wanted]
