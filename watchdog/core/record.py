@@ -149,7 +149,7 @@ class Document:
     """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19).
 
     `removed` remembers why nodes are voters no more, the newest last: for status, and for those that may come back.
-    Formats 1 and 2 of the record knew no `quorum` and no `tie_breaker`: they mean a majority. Format 3 knew no backends.
+    Formats 1 and 2 of the record knew no `quorum` and no `tie_breaker`: they mean a majority. Format 3 had no backends.
     `backends` is what was agreed on, `decided` the number of the newest decision, `decisions` the newest of them.
     """
 
