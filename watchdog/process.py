@@ -37,6 +37,7 @@ from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
+from pgvigil.watchdog.pools.opening import open_pools
 from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -137,6 +138,9 @@ class Main:
         self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
+        self.pools = open_pools(
+            settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
+        )
 
     def _raise_boot(self) -> tuple[Record, int]:
         """PROTOCOL 1: the boot counter is raised durably, and the clean-stop flag cleared, before any message (P14)."""
@@ -174,6 +178,7 @@ class Main:
 
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
+        self.pools.close()
         self._peers.close()
         self.outside.close()
         self.control.close()
@@ -214,6 +219,7 @@ class Main:
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._upstream.tell(self.core.question())
+        self.pools.look()
         self._say_news(boottime_ns())
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:
@@ -294,7 +300,8 @@ class Main:
         elif isinstance(effect, events.Note):
             self._note(effect)
         elif isinstance(effect, events.Answer):
-            self.control.answer(effect)
+            if not self.pools.answer(effect):
+                self.control.answer(effect)
         elif isinstance(effect, events.StartCommand):
             self._start_command(effect)
         elif isinstance(effect, events.Finished):

@@ -16,6 +16,7 @@ from pgvigil.watchdog.core import events, messages
 from pgvigil.watchdog.core.commanding import Commanding
 from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, Event, KeepVip, Level
 from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.record import Document
 from pgvigil.watchdog.core.states import State, Trigger
 
 
@@ -44,6 +45,10 @@ class Watchdog(Commanding):
         self._advance()
         self.expected_wake_ns = self.wake()
         return self.effects
+
+    def agreed_at(self, now_ns: int) -> Document | None:
+        """The committed document that this node may act on at an instant."""
+        return None
 
     def wake(self) -> int | None:
         """The next instant at which time alone changes something; None while nothing does."""
@@ -164,6 +169,7 @@ _HANDLERS: dict[type, Callable[[Watchdog, Any], None]] = {
     events.Stop: Watchdog._stop,
     events.CommandEnded: Watchdog.on_command_ended,
     events.Obstacle: Watchdog._obstacle,
+    events.BackendsSeen: lambda core, _: None,
 }
 
 _MESSAGES: dict[type, Callable[[Watchdog, int, int, Any], None]] = {

@@ -15,7 +15,7 @@ from pgvigil.watchdog.chronicle import plain
 from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
-from pgvigil.watchdog.status import outside
+from pgvigil.watchdog.status import backends, outside
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -80,6 +80,7 @@ class Report:
             "vip": self._vip(now_ns),
             "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
+            "backends": backends.backends(main, now_ns),
             "external": outside.reports(main.outside, now_ns),
             "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
