@@ -6,11 +6,12 @@ instant at which it leaves (P21). Decides nothing itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgvigil.ipc.clock import NS_PER_S, boottime_ns
+from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.loop import Loop
 from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.core import events
@@ -27,9 +28,11 @@ from pgvigil.watchdog.pools.link import CANCELLED, Answer, Link, Target
 from pgvigil.watchdog.pools.plan import Ask, Facts, Memory, Order, OrderKind, Plan, Probed
 from pgvigil.watchdog.pools.probe import Prober
 from pgvigil.watchdog.pools.reconcile import reconcile, refused
-from pgvigil.watchdog.pools.view import PoolBackend, View
+from pgvigil.watchdog.pools.view import PoolBackend
 from pgvigil.watchdog.pools.watcher import Watcher
 from pgvigil.watchdog.settings import Settings
+
+logger = logging.getLogger("pgvigil")
 
 STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
@@ -48,14 +51,11 @@ class Core(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwnView:
-    """For status: what this node's pgpool-II has, and what is being done about it."""
+    """For status: what this node's pgpool-II has, how old that is, and what stands against it."""
 
-    watched: bool
-    view: View | None
     seen: tuple[SeenBackend, ...]
-    problem: str
-    obstacle: str
-    troubles: tuple[str, ...]
+    age_ms: int
+    trouble: str
 
 
 class Pools:
@@ -137,10 +137,10 @@ class Pools:
 
     def own(self) -> OwnView:
         """For status."""
-        plan, watcher = self._plan, self._watcher
-        return OwnView(
-            True, watcher.view, plan.seen, self._problem(self._clock()), plan.obstacle, plan.troubles
-        )  # fmt: skip
+        now_ns, view = self._clock(), self._watcher.view
+        age_ms = 0 if view is None else max(0, (now_ns - view.at_ns) // NS_PER_MS)
+        troubles = (self._problem(now_ns), self._plan.obstacle, *self._plan.troubles)
+        return OwnView(self._plan.seen, age_ms, "; ".join(text for text in troubles if text))
 
     # --- calls of pgpool-II -----------------------------------------------------------------------
 
@@ -157,15 +157,21 @@ class Pools:
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
+
+        def known(by_hand: bool, why: str) -> None:
+            text = f"detached by hand on {self._label}" if by_hand else f"not detached by hand: {why}"
+            logger.info("the report on backend %d: %s", backend_id, text)
+            on_known(by_hand, text)
+
         view = self._watcher.view
         backend = None if view is None else view.backend(backend_id)
         ordered = self._memory.ordered.get(backend_id)
         if view is None or backend is None:
-            on_known(False, self._watcher.problem or f"its pgpool-II has no backend {backend_id}")
+            known(False, self._watcher.problem or f"its pgpool-II has no backend {backend_id}")
         elif ordered is not None and ordered.awaited and ordered.kind is OrderKind.DETACH:
-            on_known(False, "pgvigil itself detached it there")
+            known(False, "pgvigil itself detached it there")
         else:
-            self._classifier.classify(backend, incarnation(self._pid_file), on_known)
+            self._classifier.classify(backend, incarnation(self._pid_file), known)
 
     # --- one step ---------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from pgvigil.watchdog.chronicle import plain
 from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
-from pgvigil.watchdog.status import backends, outside
+from pgvigil.watchdog.status import outside
+from pgvigil.watchdog.status.backends import View, listing
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -80,7 +81,7 @@ class Report:
             "vip": self._vip(now_ns),
             "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
-            "backends": backends.backends(main, now_ns),
+            "backends": self.backends(now_ns),
             "external": outside.reports(main.outside, now_ns),
             "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
@@ -98,6 +99,14 @@ class Report:
                 {"at_ns": at_ns, "age_ms": (now_ns - at_ns) // NS_PER_MS, "text": text} for at_ns, text in main.events
             ],
         }
+
+    def backends(self, now_ns: int) -> dict[str, object]:
+        """What was agreed on the backends, and what each pgpool-II makes of them."""
+        main, core = self._main, self._main.core
+        document = core.agreed_at(now_ns)
+        own = main.pools.own()
+        views = {} if own is None else {core.me: View(main.settings.node.host, own.seen, own.age_ms, own.trouble)}
+        return listing(document or core.document, document is not None, views)
 
     def _state(self) -> str:
         core = self._main.core
