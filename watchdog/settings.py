@@ -150,6 +150,8 @@ class Settings:
     commands: CommandSettings
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
+    agreed: tuple[tuple[str, str], ...] = ()
+    """What must agree between nodes, as texts under their keys (`drift.facts`)."""
 
     @property
     def node(self) -> NodeSettings:

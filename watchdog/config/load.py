@@ -28,6 +28,7 @@ from pgvigil.watchdog.config.pgpool_rules import pgpool_socket
 from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
+from pgvigil.watchdog.drift import facts
 from pgvigil.watchdog.settings import (
     ClusterSettings,
     CommandSettings,
@@ -165,6 +166,7 @@ class _Assembly:
             commands=CommandSettings(self._command("escalation")),
             process=process,
             pgpool=self._pgpool(),
+            agreed=tuple(facts.of_file(self.draft).items()),
         )
 
     def _cluster(self) -> ClusterSettings:
