@@ -166,7 +166,7 @@ class _Assembly:
             commands=CommandSettings(self._command("escalation")),
             process=process,
             pgpool=self._pgpool(),
-            agreed=tuple(facts.of_file(self.draft).items()),
+            compared=tuple(facts.of_file(self.draft).items()),
         )
 
     def _cluster(self) -> ClusterSettings:
@@ -205,7 +205,9 @@ class _Assembly:
 
     def _pgpool(self) -> PgpoolSettings:
         table = self.draft["pgpool"]
-        return PgpoolSettings(table.get("pcp_user") or "", table.get("pcp_password_file") or "")
+        return PgpoolSettings(
+            table.get("pcp_user") or "", table.get("pcp_password_file") or "", table.get("pid_file") or ""
+        )
 
     def _node(self, node: NodeDraft) -> NodeSettings:
         table, own = node.section, node is self.own
