@@ -35,6 +35,7 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Aside, Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.drift.watch import DriftWatch
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
@@ -136,6 +137,7 @@ class Main:
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
+        self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -359,7 +361,7 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns))
+        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns), *core.obstacles.values())
         basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), told)
         if basis == self._basis:
             return
@@ -388,6 +390,7 @@ class Main:
             self.tell_views(now_ns)
             self._upstream.tell(self.core.question(), again=True)
             self.outside.tick(now_ns)
+            self.drift.tick(now_ns, self.core.leader_at(now_ns), self.core.voter_ids)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

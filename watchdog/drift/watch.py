@@ -1,0 +1,52 @@
+"""What ties the comparison of settings to watchdog main: clock, side messages, the core's obstacle and the log.
+
+Nothing here compares or decides. It is called once a second and for every message, and never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pgvigil.ipc.clock import boottime_ns
+from pgvigil.watchdog.asides import Asides
+from pgvigil.watchdog.core.events import Event, Note, Obstacle
+from pgvigil.watchdog.core.messages import Aside
+from pgvigil.watchdog.drift.exchange import Effect, Exchange, Send
+from pgvigil.watchdog.drift.messages import TOPIC
+from pgvigil.watchdog.drift.pgpool import of_pgpool
+from pgvigil.watchdog.pcp.records import Parameter
+from pgvigil.watchdog.settings import Settings
+
+OBSTACLE = "drift"
+
+
+class DriftWatch:
+    """`tick` once a second; `pgpool_settings` whenever the local pgpool-II has said what it runs with."""
+
+    def __init__(
+        self, settings: Settings, asides: Asides, dispatch: Callable[[Event], None], note: Callable[[Note], None]
+    ) -> None:
+        labels = {node.id: node.host for node in settings.nodes}
+        self.exchange = Exchange(settings.node_id, labels, dict(settings.compared))
+        self._asides, self._dispatch, self._note = asides, dispatch, note
+        asides.on(TOPIC, self._take)
+
+    def tick(self, now_ns: int, leader: int, voters: tuple[int, ...]) -> None:
+        """`leader` is 0 while none is known."""
+        self._carry(self.exchange.tick(now_ns, leader, voters))
+
+    def pgpool_settings(self, parameters: Iterable[Parameter]) -> None:
+        """The local pgpool-II's answer to PCP pool_status."""
+        self._carry(self.exchange.set_part("pgpool", of_pgpool(parameters), boottime_ns()))
+
+    def _take(self, sender: int, aside: Aside) -> None:
+        self._carry(self.exchange.take(sender, aside.boot, aside.number, aside.body, boottime_ns()))
+
+    def _carry(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._asides.say(effect.to, TOPIC, effect.body)
+            elif isinstance(effect, Note):
+                self._note(effect)
+            else:
+                self._dispatch(Obstacle(OBSTACLE, effect.reason))
