@@ -27,6 +27,7 @@ class Diary:
         self._told: dict[str, Difference] = {}
         self._of_nodes: dict[int, tuple[frozenset[str], int]] = {}
         self._told_nodes: dict[int, frozenset[str]] = {}
+        self._compared = False
 
     def since_ns(self, difference: Difference) -> int | None:
         """When a difference of this node was first seen."""
@@ -49,6 +50,11 @@ class Diary:
         self._told.update({one.key: one for one in due})
         label = self._label(leader)
         notes = [Note(Level.WARNING, _sentence(one, label)) for one in due[:LINES]]
+        if leader and not self._compared:
+            # Once after a start: whoever has mended a file and reloaded it waits for this word.
+            self._compared = True
+            if not found:
+                notes.append(Note(Level.INFO, f"its settings agree with those of the leader {label}"))
         if len(due) > LINES:
             notes.append(Note(Level.WARNING, f"{len(due) - LINES} more settings differ from those of {label}"))
         if ended:
@@ -76,9 +82,8 @@ class Diary:
         for node in [node for node in self._of_nodes if node not in reports]:
             del self._of_nodes[node]
             if self._told_nodes.pop(node, None) is not None:
-                notes.append(
-                    Note(Level.INFO, f"{self._label(node)} no longer differs from this leader, as far as known")
-                )
+                text = f"{self._label(node)} does not report differences from this leader any more"
+                notes.append(Note(Level.INFO, text))
         return notes
 
     def _label(self, node: int) -> str:

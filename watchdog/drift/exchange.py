@@ -194,12 +194,12 @@ class Exchange:
     # --- what follows -----------------------------------------------------------------------------
 
     def _settle(self, now_ns: int) -> list[Effect]:
-        """Compare, decide, and tell the others what is new."""
+        """Compare, decide, and tell the others and the log what is new."""
         before = self.found, self.compared_with
         self._compare()
         effects = self._decide()
         if before != (self.found, self.compared_with):
-            effects += self._tell_all(now_ns)
+            effects += [*self._tell_all(now_ns), *self._notes(now_ns)]
         return effects
 
     def _compare(self) -> None:
@@ -273,7 +273,8 @@ class Exchange:
     def _notes(self, now_ns: int) -> list[Effect]:
         if self._leader == self._me:
             return [*self._diary.others(self.reports(now_ns), now_ns)]
-        return [*self._diary.own(self.found, self.compared_with, now_ns)]
+        leader = self.compared_with if self.compared_with != self._me else NOBODY
+        return [*self._diary.own(self.found, leader, now_ns)]
 
     def since_ns(self, difference: Difference) -> int | None:
         """When a difference of this node was first seen."""

@@ -45,9 +45,10 @@ FATAL_SCHEME = 1
 _FATAL = re.compile(r"cluster\.name|nodes|vip\.addresses|node\.[0-9]+\.(host|port|role|paths)")
 
 _WORD = r"(?:\"[^\"]*\"|'[^']*'|[^\s\"';&|]+)"
-_SECRET_NAME = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|authkey|api_?key)"
-_ASSIGNED = re.compile(rf"(?i)({_SECRET_NAME}\s*[=:]\s*){_WORD}")
-_OPTION = re.compile(rf"(?i)(--{_SECRET_NAME}\s+){_WORD}")
+_SECRET_NAME = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|authkey|api[_-]?key)"
+# They begin at the beginning of a word only, so that their time is linear in the length of a text.
+_ASSIGNED = re.compile(rf"(?i)(?<![\w-])({_SECRET_NAME}\s*[=:]\s*){_WORD}")
+_OPTION = re.compile(rf"(?i)(?<![\w-])(--{_SECRET_NAME}\s+){_WORD}")
 _IN_URI = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 
 
@@ -69,7 +70,7 @@ def of_file(draft: Draft) -> dict[str, str]:
         if command is not None:
             found[f"commands.{name}.timeout_s"] = command.get("timeout_s")
             found[f"commands.{name}.policy"] = command.get("policy")
-    found["nodes"] = ", ".join(map(str, sorted(node.section.get("id") for node in draft.nodes)))
+    found["nodes"] = " ".join(map(str, sorted(node.section.get("id") for node in draft.nodes)))
     for node in draft.nodes:
         found.update(_of_node(node))
     return {key: _text(key, found[key]) for key in sorted(found)}
@@ -82,7 +83,7 @@ def _of_node(node: NodeDraft) -> dict[str, object]:
     if found["pgpool_host"] is None and found["role"] != "witness":
         found["pgpool_host"] = found["host"]
     # In the order of the file, because the first path talks to the first path.
-    found["paths"] = ", ".join(_endpoint(path.get("address"), path.get("port")) for path in node.paths)
+    found["paths"] = " ".join(_endpoint(path.get("address"), path.get("port")) for path in node.paths)
     return {f"node.{section.get('id')}.{name}": value for name, value in found.items()}
 
 
@@ -96,7 +97,7 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        value = ", ".join(sorted(map(str, value)) if key in UNORDERED else map(str, value)) or "none"
+        value = " ".join(sorted(map(str, value)) if key in UNORDERED else map(str, value)) or "none"
     return shown(str(value))
 
 

@@ -66,7 +66,7 @@ def of_pgpool(parameters: Iterable[Parameter]) -> dict[str, str]:
         found[PREFIX + name] = shown(parameter.value)
         if name.startswith("backend_hostname") and parameter.value:
             backends.add(int(name.removeprefix("backend_hostname")))
-    found[BACKENDS] = ", ".join(map(str, sorted(backends))) or "none"
+    found[BACKENDS] = " ".join(map(str, sorted(backends))) or "none"
     return {key: found[key] for key in sorted(found)}
 
 

@@ -16,9 +16,9 @@ MAX_JSON_BYTES = 8192
 
 
 def section(exchange: Exchange, settings: Settings, now_ns: int) -> dict[str, object]:
-    """`drift`: a row for each difference, of this node and of the others as they told it; `drift_untold`: how many more.
+    """`drift`: a row for each difference, of this node and of the others as they told it.
 
-    "here" in a row is the value of the row's own node.
+    `drift_untold` is how many there are besides. "here" in a row is the value of the row's own node.
     """
     reports = exchange.reports(now_ns)
     own = [_row(settings, settings.node_id, one, exchange.since_ns(one), now_ns) for one in exchange.found]
