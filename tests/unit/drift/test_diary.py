@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgvigil.watchdog.core.events import Level, Note
+from pgvigil.watchdog.core.events import Note
 from pgvigil.watchdog.drift.compare import Difference
 from pgvigil.watchdog.drift.diary import GRACE_NS, LINES, Diary
 from pgvigil.watchdog.drift.messages import State
@@ -71,8 +71,8 @@ def test_the_leader_tells_of_a_node_once_and_when_it_says_no_more() -> None:
     assert diary.others({2: state(MILD)}, 0) == []
     assert texts(diary.others({2: state(MILD), 3: state(FATAL, MILD, differing=5)}, GRACE_NS)) == [
         "warning: pg02 differs from this leader in 1 setting: vip.driver: here netlink, leader command",
-        "warning: pg03 differs from this leader in 5 settings, which keeps it out of the succession: nodes: here 1, 2, "
-        "leader 1, 2, 3; vip.driver: here netlink, leader command",
+        "warning: pg03 differs from this leader in 5 settings, which keeps it out of the succession: nodes: here 1 2, "
+        "leader 1 2 3; vip.driver: here netlink, leader command",
     ]
     assert diary.others({2: state(OTHER), 3: state(FATAL, MILD)}, 2 * GRACE_NS) == []
     assert texts(diary.others({2: state(OTHER)}, 3 * GRACE_NS)) == [

@@ -1,4 +1,4 @@
-"""Which settings are compared: all that the file has but what is local; never a password; equal texts for equal values."""
+"""Which settings are compared: all that the file has but what is local; never a password."""
 
 from __future__ import annotations
 

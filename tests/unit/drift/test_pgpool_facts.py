@@ -1,4 +1,4 @@
-"""What of a pgpool-II's settings is compared: what must agree, in its own spelling, and nothing that is local or secret."""
+"""What of a pgpool-II's settings is compared: what must agree, and nothing that is local or secret."""
 
 from __future__ import annotations
 
