@@ -1,4 +1,4 @@
-"""Who finds out what: the leader's settings count, a fatal difference keeps out, and without a leader a majority counts."""
+"""Who finds out what: the leader's settings count, fatal ones keep out, and without a leader a majority counts."""
 
 from __future__ import annotations
 
