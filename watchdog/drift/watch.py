@@ -12,32 +12,39 @@ from pgvigil.watchdog.asides import Asides
 from pgvigil.watchdog.core.events import Event, Note, Obstacle
 from pgvigil.watchdog.core.messages import Aside
 from pgvigil.watchdog.drift.exchange import Effect, Exchange, Send
+from pgvigil.watchdog.drift.facts import Facts
 from pgvigil.watchdog.drift.messages import TOPIC
-from pgvigil.watchdog.drift.pgpool import of_pgpool
-from pgvigil.watchdog.pcp.records import Parameter
+from pgvigil.watchdog.drift.question import Asker, Question
 from pgvigil.watchdog.settings import Settings
 
 OBSTACLE = "drift"
 
 
 class DriftWatch:
-    """`tick` once a second; `pgpool_settings` whenever the local pgpool-II has said what it runs with."""
+    """`tick` once a second. With an `asker` the settings of the local pgpool-II are compared, too."""
 
     def __init__(
-        self, settings: Settings, asides: Asides, dispatch: Callable[[Event], None], note: Callable[[Note], None]
+        self,
+        settings: Settings,
+        asides: Asides,
+        dispatch: Callable[[Event], None],
+        note: Callable[[Note], None],
+        asker: Asker | None = None,
     ) -> None:
         labels = {node.id: node.host for node in settings.nodes}
         self.exchange = Exchange(settings.node_id, labels, dict(settings.compared))
         self._asides, self._dispatch, self._note = asides, dispatch, note
+        self._question = None if asker is None else Question(asker, boottime_ns, self._of_pgpool)
         asides.on(TOPIC, self._take)
 
     def tick(self, now_ns: int, leader: int, voters: tuple[int, ...]) -> None:
         """`leader` is 0 while none is known."""
         self._carry(self.exchange.tick(now_ns, leader, voters))
+        if self._question is not None:
+            self._question.tick(now_ns)
 
-    def pgpool_settings(self, parameters: Iterable[Parameter]) -> None:
-        """The local pgpool-II's answer to PCP pool_status."""
-        self._carry(self.exchange.set_part("pgpool", of_pgpool(parameters), boottime_ns()))
+    def _of_pgpool(self, facts: Facts) -> None:
+        self._carry(self.exchange.set_part("pgpool", facts, boottime_ns()))
 
     def _take(self, sender: int, aside: Aside) -> None:
         self._carry(self.exchange.take(sender, aside.boot, aside.number, aside.body, boottime_ns()))

@@ -11,7 +11,8 @@ from tests.unit.config.helpers import CLUSTER, GOOD, NODES, outcome
 
 from pgvigil.watchdog.config import schema
 from pgvigil.watchdog.drift import facts
-from pgvigil.watchdog.drift.facts import LOCAL, MAX_TEXT_BYTES, digest, fatal_digest, is_fatal, masked, shown
+from pgvigil.watchdog.drift.configured import LOCAL
+from pgvigil.watchdog.drift.facts import MAX_TEXT_BYTES, digest, fatal_digest, is_fatal, masked, shown
 
 KEYS = st.text(string.ascii_lowercase + "._0123456789", min_size=1, max_size=20)
 
