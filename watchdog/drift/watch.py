@@ -6,6 +6,7 @@ Nothing here compares or decides. It is called once a second and for every messa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pgvigil.ipc.clock import boottime_ns
 from pgvigil.watchdog.asides import Asides
@@ -14,8 +15,10 @@ from pgvigil.watchdog.core.messages import Aside
 from pgvigil.watchdog.drift.exchange import Effect, Exchange, Send
 from pgvigil.watchdog.drift.facts import Facts
 from pgvigil.watchdog.drift.messages import TOPIC
-from pgvigil.watchdog.drift.question import Asker, Question
 from pgvigil.watchdog.settings import Settings
+
+if TYPE_CHECKING:
+    from pgvigil.watchdog.drift.question import Asker, Question
 
 OBSTACLE = "drift"
 
@@ -34,8 +37,14 @@ class DriftWatch:
         labels = {node.id: node.host for node in settings.nodes}
         self.exchange = Exchange(settings.node_id, labels, dict(settings.compared))
         self._asides, self._dispatch, self._note = asides, dispatch, note
-        self._question = None if asker is None else Question(asker, boottime_ns, self._of_pgpool)
+        self._question = None if asker is None else self._question_for(asker)
         asides.on(TOPIC, self._take)
+
+    def _question_for(self, asker: Asker) -> Question:
+        # What talks to pgpool-II is imported only where there is one to talk to: it costs memory in every process.
+        from pgvigil.watchdog.drift.question import Question
+
+        return Question(asker, boottime_ns, self._of_pgpool)
 
     def tick(self, now_ns: int, leader: int, voters: tuple[int, ...]) -> None:
         """`leader` is 0 while none is known."""
