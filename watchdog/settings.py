@@ -172,6 +172,8 @@ class Settings:
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
     failover: FailoverSettings = FailoverSettings()
+    compared: tuple[tuple[str, str], ...] = ()
+    """What must agree between nodes, as texts under their keys (`drift.facts`)."""
 
     @property
     def node(self) -> NodeSettings:

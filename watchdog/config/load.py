@@ -29,6 +29,7 @@ from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
 from pgvigil.watchdog.config.schema import COMMAND_NAMES
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
+from pgvigil.watchdog.drift.configured import of_file
 from pgvigil.watchdog.settings import (
     ClusterSettings,
     CommandSettings,
@@ -169,6 +170,7 @@ class _Assembly:
             process=process,
             pgpool=self._pgpool(),
             failover=self._failover(),
+            compared=tuple(of_file(self.draft).items()),
         )
 
     def _cluster(self) -> ClusterSettings:
