@@ -169,7 +169,7 @@ def _run_or_undo(plan: Plan, ready: tuple[Member, ...], seen: Seen) -> Step:
     """Everything looked detached a moment ago; somebody else may have changed that, or lost another backend."""
     back = [backend for member in ready if (backend := _find(member, seen)) and backend.status == "up"]
     if back:
-        return Stop(Why.BLOCKED, f"{named(back)} was attached by somebody else; nothing was run there")
+        return Stop(Why.BLOCKED, f"attached by somebody else, nothing was run there: {named(back)}")
     left = attached(seen)
     if left < plan.rules.keep:
         return Attach(ready, f"only {left} are attached, --keep {plan.rules.keep}")

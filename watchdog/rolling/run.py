@@ -81,7 +81,7 @@ class Rolling:
         return self._session(lambda seen: decide.abandon_step(self.plan, seen), self._abandoned)
 
     def _session(self, ask: Callable[[Seen], Step], finished: Callable[[], Ending]) -> Ending:
-        self._save(self.plan)
+        self._take_up()
         waiting_ns = 0
         try:
             while True:
@@ -102,6 +102,16 @@ class Rolling:
                     return self._stop(Why.BLOCKED, halt)
         except Blocked as error:
             return self._stop(Why.BLOCKED, str(error))
+
+    def _take_up(self) -> None:
+        """Make sure that the journal can be written before anything is done; say what an earlier session left."""
+        plan = self.plan
+        if plan.out or any(member.attempts for member in plan.members):
+            out = [f"; {member.name}: {member.note or 'it may be detached'}" for member in plan.out]
+            done = f"{plan.done} of {len(plan.working)} backends done"
+            self._note(f"run {plan.run_id} is taken up, {done}{''.join(out)}", plan)
+        else:
+            self._save(plan)
 
     def _do(self, step: Detach | Run | Attach | Settle) -> str:
         """Carry a step out; why the run has to stop after it, or ""."""
@@ -203,7 +213,8 @@ class Rolling:
     def _started(self, backend_id: int, process: str) -> None:
         old = self.plan.member(backend_id)
         member = replace(old, phase=Phase.RUNNING, process=process, attempts=old.attempts + 1, note="", took_ms=0)
-        self._note(f"{member.name}: the command runs", self.plan.put(member))
+        again = f" (attempt {member.attempts})" if old.attempts else ""
+        self._note(f"{member.name}: the command runs{again}", self.plan.put(member))
 
     def _ended(self, ended: command.Ended) -> None:
         old = self.plan.member(ended.backend_id)

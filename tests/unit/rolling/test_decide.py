@@ -173,7 +173,7 @@ def test_too_few_attached_after_all_and_the_batch_is_undone() -> None:
 def test_nothing_runs_on_what_somebody_else_attached() -> None:
     step = next_step(plan_of(D, D, W, W), (*HALF_OUT[:2], *WHOLE[2:]))
     assert isinstance(step, Stop) and step.why is Why.BLOCKED
-    assert step.reason == "db2:5432 was attached by somebody else; nothing was run there"
+    assert step.reason == "attached by somebody else, nothing was run there: db2:5432"
 
 
 @pytest.mark.parametrize("phase", [G, D, R, F, A])
