@@ -14,7 +14,8 @@ from pgvigil.ipc.frames import OUTCOME_UNKNOWN, Reply
 from pgvigil.watchdog.rolling.cluster import OrderRefused, Seen, seen_of
 
 LIST_TIMEOUT_MS = 5_000
-ORDER_TIMEOUT_MS = 60_000
+ORDER_TIMEOUT_MS = 70_000
+"""Watchdog main answers after 65 s at the latest."""
 
 
 class ControlCluster:
