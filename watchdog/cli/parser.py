@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pgvigil
 from pgvigil.watchdog.cli import codes
+from pgvigil.watchdog.cli.values import backend_count, batch_size, long_seconds
 
 DEFAULT_CONFIG = "/etc/pgvigil/pgvigil.toml"
 CONFIG_VARIABLE = "PGVIGIL_CONFIG"
@@ -75,28 +76,6 @@ def port_number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 65535:
         raise argparse.ArgumentTypeError(f"'{text[:40]}', expected a number of 1 to 65535")
     return int(text)
-
-
-def batch_size(text: str) -> str:
-    """How many backends at once: "half", or a number."""
-    if text != "half" and (not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 128):
-        raise argparse.ArgumentTypeError(f"'{text[:40]}', expected half or a number of 1 to 128")
-    return text
-
-
-def backend_count(text: str) -> int:
-    """How many backends, at least one."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 128:
-        raise argparse.ArgumentTypeError(f"'{text[:40]}', expected a number of 1 to 128")
-    return int(text)
-
-
-def long_seconds(text: str) -> float:
-    """A time limit for work of the operator's own: more than 0 and at most a week."""
-    value = float(text)
-    if not 0 < value <= 604_800:
-        raise argparse.ArgumentTypeError(f"{text} s, expected more than 0 and at most 604800")
-    return value
 
 
 GLOBAL = (
