@@ -120,7 +120,7 @@ def test_without_an_answer_of_pgvigil_nothing_is_known(machine: Machine) -> None
 def test_orders_go_by_id(machine: Machine, operation: str) -> None:
     done = machine.run("pgvigil-efm", operation, "10.0.0.12", "5432")
     assert done.returncode == 0, done.stderr
-    assert machine.asked() == [f"pgvigil backend {operation} 1 --reason EFM: {operation} 10.0.0.12"]
+    assert machine.asked() == [f"pgvigil backend {operation} 1 --reason EFM:{operation}:10.0.0.12"]
     assert f"{operation} of 10.0.0.12 (backend 1) is done" in (machine.folder / "logged").read_text(encoding="utf-8")
 
 
@@ -160,7 +160,7 @@ def test_anybody_but_root_goes_through_sudo(machine: Machine) -> None:
 def test_a_command_of_several_words_reaches_pgvigil(machine: Machine) -> None:
     machine.program("far", 'shift; exec "$@"')
     assert machine.run("pgvigil-efm", "detach", "pg02", PGVIGIL="far away pgvigil").returncode == 0
-    assert machine.asked() == ["pgvigil backend detach 1 --reason EFM: detach pg02"]
+    assert machine.asked() == ["pgvigil backend detach 1 --reason EFM:detach:pg02"]
 
 
 def test_the_hooks_of_the_load_balancer(machine: Machine) -> None:
@@ -169,8 +169,8 @@ def test_the_hooks_of_the_load_balancer(machine: Machine) -> None:
     primary = machine.run("load_balancer_detach.sh", "pg01", "p")
     assert primary.returncode == 0 and "left to the promotion" in primary.stdout
     assert machine.asked() == [
-        "pgvigil backend attach 1 --reason EFM: attach pg02",
-        "pgvigil backend detach 1 --reason EFM: detach pg02",
+        "pgvigil backend attach 1 --reason EFM:attach:pg02",
+        "pgvigil backend detach 1 --reason EFM:detach:pg02",
     ]
 
 
