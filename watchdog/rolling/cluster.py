@@ -7,6 +7,7 @@ may still be reading what is being refreshed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,10 +32,12 @@ class PoolView:
     quarantined: bool = False
     failed: bool = False
     age_ms: int | None = 0
+    problem: str = ""
+    """Why what it says is not the newest."""
 
     @property
     def heard(self) -> bool:
-        return self.age_ms is not None and self.age_ms < OLD_MS
+        return self.age_ms is not None and self.age_ms < OLD_MS and not self.problem
 
     @property
     def says_up(self) -> bool:
@@ -47,7 +50,7 @@ class PoolView:
     def describe(self) -> str:
         """For the operator: who says what."""
         if not self.heard:
-            return f"{self.label} has not been heard"
+            return f"{self.label} is not known ({self.problem or 'not heard for 10 s'})"
         extra = " (quarantined)" if self.quarantined else " (failed)" if self.failed else ""
         return f"{self.label} says {self.status}{extra}"
 
@@ -105,36 +108,47 @@ def seen_of(value: object) -> Seen:
     """The body of a `backend-list`; `PeerError` for anything else, `CommandError` if this node is out of touch."""
     if not isinstance(value, dict) or not isinstance(value.get("backends"), list):
         raise PeerError("watchdog main sent no list of backends; are both of one version?")
-    if value.get("agreed") is False:
+    if value.get("agreed") is not True:
         raise CommandError("this node does not know what the cluster agrees on now; see 'pgvigil status'")
     if len(value["backends"]) > MAX_BACKENDS:
         raise PeerError(f"watchdog main sent {len(value['backends'])} backends, expected {MAX_BACKENDS} at most")
-    return tuple(sorted((_backend(item) for item in value["backends"]), key=lambda backend: backend.backend_id))
+    known = [_table(item) for item in _list(value, "pools")]
+    backends = (_backend(_table(item), known) for item in value["backends"])
+    return tuple(sorted(backends, key=lambda backend: backend.backend_id))
 
 
-def _backend(item: object) -> Backend:
-    table = _table(item)
-    pools = table.get("pools", [])
-    if not isinstance(pools, list):
-        raise PeerError(f"a backend has pools {str(pools)[:80]!r}, expected a list")
+def _backend(table: dict[str, Any], known: Sequence[dict[str, Any]]) -> Backend:
+    """`known` are all pgpool-IIs: one of them that does not list the backend has not told what it makes of it."""
+    problems = {_number(pool, "node"): _text(pool, "problem") for pool in known}
+    views = [_table(item) for item in _list(table, "pools")]
+    told = {_number(view, "node") for view in views}
+    pools = [_view(view, problems.get(_number(view, "node"), "")) for view in views]
+    for pool in known:
+        if _number(pool, "node") not in told:
+            pools.append(
+                PoolView(_label(pool), "", age_ms=None, problem=_text(pool, "problem") or "it does not list it")
+            )
     return Backend(
         _number(table, "id"), _text(table, "host"), _number(table, "port"), _text(table, "status"),
-        _text(table, "role"), _text(table, "reason"), tuple(_pool(pool) for pool in pools),
+        _text(table, "role"), _text(table, "reason"), tuple(pools),
     )  # fmt: skip
 
 
-def _pool(item: object) -> PoolView:
-    table = _table(item)
-    age_ms = table.get("age_ms")
-    if age_ms is not None:
-        age_ms = _number(table, "age_ms")
-    return PoolView(
-        _text(table, "label") or str(table.get("node", "?"))[:80],
-        _text(table, "status"),
-        table.get("quarantined") is True,
-        table.get("failed") is True,
-        age_ms,
-    )
+def _view(table: dict[str, Any], problem: str) -> PoolView:
+    age_ms = None if table.get("age_ms") is None else _number(table, "age_ms")
+    quarantined, failed = table.get("quarantined") is True, table.get("failed") is True
+    return PoolView(_label(table), _text(table, "status"), quarantined, failed, age_ms, problem)
+
+
+def _label(table: dict[str, Any]) -> str:
+    return _text(table, "label") or str(table.get("node", "?"))[:80]
+
+
+def _list(table: dict[str, Any], key: str) -> list[Any]:
+    value = table.get(key, [])
+    if not isinstance(value, list):
+        raise PeerError(f"{key} is {str(value)[:80]!r}, expected a list")
+    return value
 
 
 def _table(item: object) -> dict[str, Any]:

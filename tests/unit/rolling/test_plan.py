@@ -47,7 +47,7 @@ def test_what_is_not_attached_everywhere_is_left_out() -> None:
     assert batches(plan) == [[0], [4]]
     notes = {member.backend_id: member.note for member in plan.members}
     assert "db1:5432 is down (disk died)" in notes[1]
-    assert "n2 says up (quarantined)" in notes[2] and "n2 has not been heard" in notes[3]
+    assert "n2 says up (quarantined)" in notes[2] and "n2 is not known (not heard for 10 s)" in notes[3]
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,25 @@ def test_the_list_of_backends() -> None:
         "id": 1, "host": "pg02\x1b[2J", "port": 5432, "status": "down", "role": "standby", "reason": "rolling ab",
         "decision": 3, "pools": [view],
     }  # fmt: skip
-    value = {"agreed": True, "decided": 3, "backends": [second, first]}
+    pools = [
+        {"node": 1, "label": "pg01", "age_ms": 7, "problem": ""},
+        {"node": 2, "label": "pg02", "problem": "no PCP"},
+    ]
+    value = {"agreed": True, "decided": 3, "backends": [second, first], "pools": pools}
     assert seen_of(value) == (
-        Backend(0, "pg01", 5432, "up", "primary", "", (PoolView("pg01", "up", True, True, 7),)),
-        Backend(1, "pg02?[2J", 5432, "down", "standby", "rolling ab", (PoolView("2", "down", age_ms=None),)),
-    )
+        Backend(0, "pg01", 5432, "up", "primary", "",
+                (PoolView("pg01", "up", True, True, 7), PoolView("pg02", "", age_ms=None, problem="no PCP"))),
+        Backend(1, "pg02?[2J", 5432, "down", "standby", "rolling ab",
+                (PoolView("2", "down", age_ms=None, problem="no PCP"),
+                 PoolView("pg01", "", age_ms=None, problem="it does not list it"))),
+    )  # fmt: skip
     with pytest.raises(CommandError, match="does not know what the cluster agrees on"):
         seen_of(value | {"agreed": False})
     nonsenses: tuple[object, ...] = (None, [], {}, {"backends": {}}, {"backends": [1]}, {"backends": [{"id": True}]},
-                     {"backends": [{"id": 1, "host": 5}]}, {"backends": [{"id": 1, "host": "a", "port": -1}]},
-                     {"backends": [{"id": 1, "host": "a", "port": 1, "status": "up", "role": "x", "pools": 1}]},
-                     {"backends": [first] * 129},
+        {"backends": [{"id": 1, "host": 5}]}, {"backends": [{"id": 1, "host": "a", "port": -1}]},
+        {"backends": [{"id": 1, "host": "a", "port": 1, "status": "up", "role": "x", "pools": 1}]},
+        {"backends": [first] * 129}, {"backends": [], "pools": 1}, {"backends": [first], "pools": [{"node": "1"}]},
     )  # fmt: skip
     for nonsense in nonsenses:
         with pytest.raises(PeerError):
-            seen_of(nonsense)
+            seen_of({"agreed": True} | nonsense if isinstance(nonsense, dict) else nonsense)
