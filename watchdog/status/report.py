@@ -112,6 +112,9 @@ class Report:
         }
         if own is not None:  # newer than what this node has told the others, and with the reasons
             views[core.me] = View(main.settings.node.host, own.seen, own.age_ms, own.trouble)
+        for node in main.settings.nodes:  # who asks whether all agree has to know of those that said nothing
+            if node.id in core.voter_ids and not node.witness and node.id not in views:
+                views[node.id] = View(node.host, (), None, "nothing has been heard of it")
         return listing(document or core.document, document is not None, views)
 
     def _state(self) -> str:
