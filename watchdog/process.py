@@ -24,6 +24,7 @@ from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
 from pgvigil.ipc.runner import Result, Runner
+from pgvigil.watchdog.asides import Asides
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.chronicle import Chronicle
@@ -31,7 +32,7 @@ from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
-from pgvigil.watchdog.core.messages import Message
+from pgvigil.watchdog.core.messages import Aside, Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
@@ -134,6 +135,7 @@ class Main:
         run_dir = settings.process.run_dir
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         self.control = Control(server, Report(self), self.dispatch, self.outside.request)
+        self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -215,7 +217,10 @@ class Main:
         self._say_news(boottime_ns())
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:
-        self.dispatch(events.Arrived(sender, record_id, message))
+        if isinstance(message, Aside):
+            self.asides.take(sender, message)
+        else:
+            self.dispatch(events.Arrived(sender, record_id, message))
 
     def _reports(self) -> None:
         for received in self._inbox.receive():

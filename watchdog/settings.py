@@ -126,6 +126,20 @@ class CommandSettings:
     """[commands]; None where nothing is configured."""
 
     escalation: UserCommand | None
+    de_escalation: UserCommand | None = None
+    failover: UserCommand | None = None
+    failback: UserCommand | None = None
+    follow_primary: UserCommand | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverSettings:
+    """[failover]: how many pgpool-IIs have to report a backend, and how long a report waits for the others."""
+
+    require_consensus: bool = True
+    half_votes: bool = False
+    multiple_requests_from_node: bool = False
+    consensus_timeout_s: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +148,7 @@ class PgpoolSettings:
 
     pcp_user: str = ""
     pcp_password_file: str = ""
+    pid_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +165,7 @@ class Settings:
     commands: CommandSettings
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
+    failover: FailoverSettings = FailoverSettings()
 
     @property
     def node(self) -> NodeSettings:

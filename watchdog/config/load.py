@@ -203,7 +203,9 @@ class _Assembly:
 
     def _pgpool(self) -> PgpoolSettings:
         table = self.draft["pgpool"]
-        return PgpoolSettings(table.get("pcp_user") or "", table.get("pcp_password_file") or "")
+        return PgpoolSettings(
+            table.get("pcp_user") or "", table.get("pcp_password_file") or "", table.get("pid_file") or ""
+        )
 
     def _node(self, node: NodeDraft) -> NodeSettings:
         table, own = node.section, node is self.own
