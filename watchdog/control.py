@@ -60,6 +60,10 @@ class Control:
         """For the loop."""
         return self._server.socket
 
+    def on(self, verb: str, handler: Callable[[bytes, frames.Request], None]) -> None:
+        """Let somebody else answer the requests of one verb."""
+        self._verbs[verb] = handler
+
     def close(self) -> None:
         """Free the socket."""
         self._server.close()

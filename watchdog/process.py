@@ -37,6 +37,7 @@ from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
+from pgvigil.watchdog.recovery.shell import Recovery
 from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -136,6 +137,8 @@ class Main:
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         self.control = Control(server, Report(self), self.dispatch, self.outside.request)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
+        self.recovery = Recovery(settings, server, self.asides)
+        self.control.on("recovery", self.recovery.request)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -159,6 +162,7 @@ class Main:
         self.loop.on_signals((signal.SIGTERM,), lambda _: self.dispatch(events.Stop(StopMode.SMART)))
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
+        self.loop.join(self.recovery)
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
         if self.core.settings.quorum is QuorumRule.HALF:
             logger.warning(NOT_GUARANTEED, self.settings.cluster.tie_breaker)
@@ -174,6 +178,7 @@ class Main:
 
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
+        self.recovery.close()
         self._peers.close()
         self.outside.close()
         self.control.close()

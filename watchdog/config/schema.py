@@ -224,6 +224,15 @@ PGPOOL = (
     ),
 )
 
+RECOVERY = (
+    Key(
+        "hold_limit_s",
+        kinds.integer(10, 600, "s"),
+        90,
+        "How long an online recovery may hold back new clients of this node's pgpool-II.",
+    ),
+)
+
 COMMAND_ENTRY = (
     Key("run", kinds.text("expected a shell command"), REQUIRED, "Shell command."),
     Key("timeout_s", kinds.integer(1, 3600, "s"), 30, "Time limit; then its process group is killed."),
@@ -250,10 +259,11 @@ TABLES: dict[str, tuple[Key, ...]] = {
     "vip": VIP,
     "lifecheck": LIFECHECK,
     "pgpool": PGPOOL,
+    "recovery": RECOVERY,
     "process": PROCESS,
     "status": STATUS,
 }
-TOP_LEVEL = ("cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "commands", "process", "status")
+TOP_LEVEL = ("cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "recovery", "commands", "process", "status")
 REQUIRED_TABLES = ("cluster", "node")
 # Every table under the name that documentation uses for it.
 ALL: dict[str, tuple[Key, ...]] = {**TABLES, "node": NODE, "node.path": PATH, "commands.*": COMMAND_ENTRY}

@@ -35,6 +35,7 @@ from pgvigil.watchdog.vip.nft import (
     Expression,
     NfTables,
     Table,
+    Tree,
     be32,
     drop,
     equals,
@@ -57,7 +58,7 @@ LOOPBACK = struct.pack("=I", 1)  # the index of lo in every network namespace
 
 def _bits(mask: bytes, value: bytes) -> tuple[Expression, ...]:
     """Go on only if these bits of what was loaded have this value."""
-    data = {1: REGISTER, 2: REGISTER, 3: be32(len(mask)), 4: {1: mask}, 5: {1: bytes(len(mask))}}
+    data: Tree = {1: REGISTER, 2: REGISTER, 3: be32(len(mask)), 4: {1: mask}, 5: {1: bytes(len(mask))}}
     return Expression("bitwise", data), equals(value)
 
 
