@@ -26,6 +26,7 @@ from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo
 from pgvigil.watchdog.recovery.plan import Wish
 
 STREAMING = ("1", "streaming_replication")
+ORDER_THREAD = "pcp_recovery_node"
 ROUND_S = 0.5
 READY_S = 5.0
 HOLDING_S = 10.0
@@ -108,7 +109,7 @@ class _Order:
             except Exception as error:  # handed to the thread that waits for it
                 self.error = error
 
-        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread = threading.Thread(target=run, name=ORDER_THREAD, daemon=True)
         self.thread.start()
 
     @property
