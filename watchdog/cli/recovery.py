@@ -36,6 +36,10 @@ DESK_LIMIT_NS = 4 * NS_PER_S
 MAX_BACKEND = 127
 
 
+class DeskRefused(CommandError):
+    """Watchdog main does not want to; asking again changes nothing."""
+
+
 class Desk:
     """Tells watchdog main of this node what is wanted, and says it again while somebody is busy with something else."""
 
@@ -64,6 +68,8 @@ class Desk:
         while True:
             try:
                 return self._ask(wish)
+            except DeskRefused:
+                raise
             except CommandError:
                 if boottime_ns() >= deadline_ns:
                     raise
@@ -72,7 +78,7 @@ class Desk:
         with self._lock:
             reply = list(self._client.ask("recovery", (wish.value, self._cause), ASK_MS))[-1]
         if not reply.accepted:
-            raise ConfigError(reply.message)
+            raise DeskRefused(reply.message)
         return holds_of(reply.body)
 
     def _repeat(self) -> None:
@@ -80,7 +86,7 @@ class Desk:
             if self._wish is not None:
                 try:
                     self._ask(self._wish)
-                except (CommandError, ConfigError):
+                except CommandError:
                     continue  # `wish` meets it too, and tells
 
 

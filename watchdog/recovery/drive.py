@@ -28,6 +28,8 @@ from pgvigil.watchdog.recovery.plan import Wish
 STREAMING = ("1", "streaming_replication")
 ORDER_THREAD = "pcp_recovery_node"
 ROUND_S = 0.5
+LOOK_EVERY = 4
+"""Rounds between two looks for clients that got through."""
 READY_S = 5.0
 HOLDING_S = 10.0
 ATTACH_S = 60.0
@@ -140,7 +142,10 @@ class Drive:
     _order: _Order = field(default_factory=_Order)
     _latch: AnyLatch | None = None
     _begun: bool = False
+    _heard: bool = False
+    """Whether watchdog main takes wishes."""
     _marks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _rounds: int = 0
     _stain: str = ""
     """Why the recovered backend cannot be trusted."""
 
@@ -213,6 +218,7 @@ class Drive:
         end_s = self.world.now_s() + limit_s
         while True:
             holds = {node: held for node, held in self.world.wish(wish).items() if node not in self.missing}
+            self._heard = True
             if all(map(good, holds.values())) or self.world.now_s() >= end_s:
                 return holds
             self.world.pause(ROUND_S)
@@ -283,8 +289,8 @@ class Drive:
         end_s = self.world.now_s() + self.drain_s
         while present := self._clients():
             if self.world.now_s() >= end_s:
-                names = ", ".join(f"{count} on {label}" for label, count in present.items())
-                raise Failed(f"clients did not leave within {self.drain_s:g} s: {names}; end them and try again")
+                why = f"did not leave within {self.drain_s:g} s; end them and try again"
+                raise Failed(f"{_counted(present)} {why}")
             self.world.wish(Wish.HOLD)
             self.world.pause(ROUND_S)
 
@@ -306,22 +312,32 @@ class Drive:
     def _watch(self) -> None:
         """The holds have to be there all the time."""
         try:
-            holds = self.world.wish(Wish.HOLD)
+            self._compare(self.world.wish(Wish.HOLD))
         except CommandError as error:
             self._stain = self._stain or str(error)
-            return
+
+    def _compare(self, holds: Holds) -> None:
         for node, mark in self._marks.items():
             held = holds.get(node)
             if held is not None and held.state in ("holds", "ready") and held.unbroken != mark:
                 self._stain = self._stain or f"the hold on {held.label} was open for a while {held.trouble}".rstrip()
             elif held is not None and held.state == "ready" and held.trouble:
                 self._stain = self._stain or f"the hold on {held.label} has ended: {held.trouble}"
+        self._rounds += 1
+        if self._rounds % LOOK_EVERY == 0:
+            self._look_for_clients()
+
+    def _look_for_clients(self) -> None:
+        """Those of the pgpool-II's own host are not held back, nor are other nodes where lifecheck asks queries."""
+        if not self._stain and (present := self._clients()):
+            self._stain = f"{_counted(present)} got through in the second stage"
 
     # --- 4 and 5: attach everywhere, then release -------------------------------------------------------
 
     def _finish(self) -> str:
         self.world.say("the second stage is over; the backend is attached on the others")
         try:
+            self._look_for_clients()
             self._attach_others()
             self._prove()
         except (Failed, CommandError) as error:
@@ -376,6 +392,8 @@ class Drive:
         return "; ".join(said) or "It was detached again: recover it once more"
 
     def _release(self) -> None:
+        if not self._heard:
+            return
         try:
             self._until(FAREWELL_S, Wish.RELEASE, lambda held: held.state != "holds")
         except CommandError as error:
@@ -386,3 +404,8 @@ class Drive:
         self._release()
         if self._latch is not None:
             self._latch.open()
+
+
+def _counted(present: Mapping[str, int]) -> str:
+    """Clients by pgpool-II, for people."""
+    return "clients " + ", ".join(f"({count} on {label})" for label, count in present.items())

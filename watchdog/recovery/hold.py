@@ -1,8 +1,8 @@
 """Holding back new clients of this host's pgpool-II: an nftables table of pgvigil's own that opens by itself.
 
 The packet that begins a connection to pgpool-II's port is dropped, so that the client sends it again and again: it
-waits, and is served as soon as the hold ends. What is connected already passes, and so does PCP, everything inside
-this host, and the other nodes of the cluster, whose lifecheck asks pgpool-II too.
+waits, and is served as soon as the hold ends. What is connected already passes, and so do PCP, everything inside this
+host, and the addresses that it is given: other nodes, whose lifecheck asks pgpool-II too.
 
 The port stands in a set as an element with a time-out in milliseconds: when every process of pgvigil is gone, the
 kernel removes it and clients get through. A hold of one cause never lasts longer than its limit. Firewall tools flush

@@ -49,8 +49,10 @@ class Recovery:
 
     def _open_hold(self) -> Hold:
         settings = self._settings
-        addresses = [path.address for node in settings.nodes for path in node.paths]
-        addresses += [node.pgpool_host for node in settings.nodes]
+        addresses: list[str] = []
+        if settings.lifecheck.query is not None:  # the other nodes' questions have to pass
+            addresses += [path.address for node in settings.nodes for path in node.paths]
+            addresses += [node.pgpool_host for node in settings.nodes]
         return Hold(settings.node.pgpool_port, peers_of(tuple(addresses)), settings.recovery.hold_limit_s * 1000)
 
     # --- the command line --------------------------------------------------------------------------

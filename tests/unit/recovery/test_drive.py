@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -220,7 +221,7 @@ def test_clients_that_do_not_leave_stop_it_before_the_second_stage() -> None:
     town = Town()
     town.pools[2].sessions = 1
     town.after(60.0, lambda: town.end(CommandError("waiting connection closed timeout")))
-    assert fail(town).startswith("clients did not leave within 30 s: 1 on pg02")
+    assert fail(town).startswith("clients (1 on pg02) did not leave within 30 s")
     assert town.went("wish release", "is kept from its second stage until it gives up")
     assert not town.went("the second stage runs") and not town.went("attach")
 
@@ -231,6 +232,25 @@ def test_a_hold_that_was_open_makes_the_backend_untrusted() -> None:
     town.after(8.0, lambda: town.held.update({2: Held("pg02", "holds", (99, 1), "")}))
     assert "the hold on pg02 was open for a while: writes may be missing on backend 1" in fail(town)
     assert town.went("detach on pg01", "detach on pg02", "detach on pg03", "wish release"), town.story
+
+
+def test_a_client_that_gets_through_in_the_second_stage_is_noticed() -> None:
+    town = Town()
+    town.after(8.0, lambda: setattr(town.pools[3], "sessions", 1))
+    assert "clients (1 on pg03) got through in the second stage: writes may be missing" in fail(town)
+    assert town.went("the second stage runs", "detach on pg01", "wish release")
+
+
+def test_a_watchdog_main_that_takes_no_wishes_keeps_it_from_beginning() -> None:
+    town = Town()
+    world = replace(town.world(), wish=refuse)
+    with pytest.raises(Failed, match=r"^another 'pgvigil recovery' of this node"):
+        Drive(world, 1).run()
+    assert town.story == []
+
+
+def refuse(wish: Wish) -> Holds:
+    raise CommandError("another 'pgvigil recovery' of this node is not over yet")
 
 
 def test_a_hold_that_ends_at_its_limit_makes_the_backend_untrusted() -> None:
