@@ -48,6 +48,7 @@ class Node:
             started_at_ns=NOW,
             processes=(),
             events=deque([(NOW, "began")]),
+            pools=SimpleNamespace(own=lambda: None),
             drift=SimpleNamespace(exchange=Exchange(1, {1: "pg01", 2: "pg02"}, {})),
             outside=Outside(self.settings, cast(ControlServer, None), lambda on_connected: cast(Outbox, None)),
         )
