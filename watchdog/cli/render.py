@@ -46,9 +46,10 @@ def page(reading: Reading, colour: bool = False) -> str:
         return "\n".join(_silent(reading, colour))
     status = reading.status
     facts, nodes = _facts(status, colour), _nodes(status, colour)
+    backends = _backends(status, colour)
     outside = [_reports(status, colour), _pgpool_watchdog(status, colour)]
     details = [_paths(status, colour), _checks(status, colour), *outside, _processes(status, colour)]
-    blocks = [_head(status, colour), facts, nodes, _drift(status, colour), *details]
+    blocks = [_head(status, colour), facts, nodes, backends, _drift(status, colour), *details]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
 
@@ -180,6 +181,14 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
             )
         )
     return table(rows, colour)
+
+
+def _backends(status: dict[str, Any], colour: bool) -> list[str]:
+    """The PostgreSQL servers, once the cluster has agreed on them."""
+    from pgvigil.watchdog.cli import backend_render  # which uses this module
+
+    value = _table(status, "backends")
+    return backend_render.lines(value, colour) if _rows(value, "backends") else []
 
 
 def _paths(status: dict[str, Any], colour: bool) -> list[str]:
