@@ -40,6 +40,7 @@ from pgvigil.watchdog.drift.watch import DriftWatch
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.pools.opening import open_pools
+from pgvigil.watchdog.recovery.shell import Recovery
 from pgvigil.watchdog.settings import NOT_GUARANTEED, CommandSettings, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -157,6 +158,8 @@ class Main:
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
+        self.recovery = Recovery(settings, server, self.asides)
+        self.control.add({"recovery": self.recovery.request})
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
         self.pools = open_pools(
             settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
@@ -187,6 +190,7 @@ class Main:
         self.loop.on_signals((signal.SIGTERM,), lambda _: self._stop(StopMode.SMART))
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
+        self.loop.join(self.recovery)
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
         if self.core.settings.quorum is QuorumRule.HALF:
             logger.warning(NOT_GUARANTEED, self.settings.cluster.tie_breaker)
@@ -203,6 +207,7 @@ class Main:
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
         self.pools.close()
+        self.recovery.close()
         self._peers.close()
         self.outside.close()
         self.control.close()

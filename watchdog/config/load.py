@@ -39,6 +39,7 @@ from pgvigil.watchdog.settings import (
     PathSettings,
     PgpoolSettings,
     ProcessSettings,
+    RecoverySettings,
     RemovalSettings,
     Settings,
     UserCommand,
@@ -171,6 +172,16 @@ class _Assembly:
             pgpool=self._pgpool(),
             failover=self._failover(),
             compared=tuple(of_file(self.draft).items()),
+            recovery=self._recovery(),
+        )
+
+    def _recovery(self) -> RecoverySettings:
+        table = self.draft["lifecheck"]
+        return RecoverySettings(
+            hold_limit_s=self.draft["recovery"].get("hold_limit_s"),
+            user=table.get("query_user") or "",
+            database=table.get("query_database"),
+            password_file=table.get("query_password_file") or "",
         )
 
     def _cluster(self) -> ClusterSettings:
