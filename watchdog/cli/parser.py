@@ -292,6 +292,29 @@ COMMANDS: tuple[Command, ...] = (
         _FAILOVER, "call", _VALUES, ("follow_primary",),
     ),
     Command(
+        "recovery", "recover a backend online, with clients of the other pgpool-IIs held back",
+        "Tells the pgpool-II of this node to recover backend ID (pcp_recovery_node). In native replication and "
+        "snapshot isolation new clients of the other pgpool-IIs wait during the second stage, and the backend is "
+        "attached everywhere before they get through. Refused before it begins if a node cannot hold its clients "
+        "back. If clients got through too early, the backend is detached again and the exit code is 1.",
+        (
+            ("pgvigil recovery 1", "backend 1, which is down on every pgpool-II"),
+            ("pgvigil recovery 1 --force", "although a node does not answer: keep its clients away yourself"),
+        ),
+        "pgvigil.watchdog.cli.recovery", "recovery",
+        (
+            Argument(("backend",), "number of the backend", metavar="ID"),
+            Argument(("--json",), "print one JSON object at the end", flag=True),
+            Argument(("--force",), "leave out nodes that do not answer or cannot hold", flag=True),
+            Argument(("--drain",), "how long clients of other pgpool-IIs may take to leave (default: 30)",
+                     metavar="SECONDS", default=30.0, kind=seconds),
+            Argument(("--user",), "user of pcp.conf (default: pcp_user, then the one you are)", metavar="NAME"),
+            Argument(("--password-file",), "file of mode 0600 with that user's password", metavar="FILE", files=True),
+            Argument(("--timeout",), "how long pgpool-II may take (default: 3600)", metavar="SECONDS", default=3600.0,
+                     kind=seconds),
+        ),
+    ),
+    Command(
         "bootstrap", "found the cluster without the voters that are missing",
         "A new cluster waits until every voter has answered. Use this once, on one node, if one of them cannot come; "
         "never if a cluster of these nodes may exist already.",

@@ -32,7 +32,8 @@ ASK_AGAIN_NS = 3 * NS_PER_S
 MAX_ASKS = 3
 UNSEEN_NS = 10 * NS_PER_S
 ALONE_NS = 5 * NS_PER_S
-WRONG_PRIMARY_NS = 3 * NS_PER_S
+WRONG_PRIMARY_NS = 5 * NS_PER_S
+"""The leader itself takes over, after 3 s, a primary that most pgpool-IIs have found."""
 UNDER_WAY = ("pending", "running")
 
 Pair = tuple[Backend, PoolBackend]
@@ -217,12 +218,18 @@ class _Step:
     def _promoted_by_hand(self, before: View) -> Backend | None:
         """A promotion puts the primary before it down, without a command; pgpool-II's own failovers run one."""
         pair, agreed = self._primary_pair(), self._agreed_primary()
-        if pair is None or agreed is None or pair[0].backend_id == agreed.backend_id or pair[0].status.value != "up":
+        if (
+            pair is None
+            or agreed is None
+            or pair[0].backend_id == agreed.backend_id
+            or pair[0].status is BackendStatus.DOWN
+        ):
             return None
         old, earlier = self.view.backend(agreed.backend_id), before.backend(agreed.backend_id)
         known = self.memory.known.get(agreed.backend_id)
         was = earlier is not None and earlier.usable and earlier.role is BackendRole.PRIMARY
-        quiet = not self.facts.busy and not self._awaits_any() and not self._under_way()
+        touched = {agreed.backend_id, pair[0].backend_id}
+        quiet = not (touched & self.facts.busy) and not self._awaits_any(touched) and not self._under_way()
         stood = known is not None and known.matched and known.decision == agreed.decision
         if was and stood and quiet and old is not None and old.down and pair[1].server_role == "primary":
             return pair[0]
@@ -325,8 +332,8 @@ class _Step:
         ordered = self.memory.ordered.get(backend_id)
         return ordered is not None and ordered.kind is kind and self._open(ordered)
 
-    def _awaits_any(self) -> bool:
-        return any(self._open(ordered) for ordered in self.memory.ordered.values())
+    def _awaits_any(self, touched: set[int]) -> bool:
+        return any(key in touched and self._open(ordered) for key, ordered in self.memory.ordered.items())
 
     def _open(self, ordered: Ordered) -> bool:
         return ordered.awaited and self.now_ns < ordered.at_ns + AWAITED_NS
