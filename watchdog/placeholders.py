@@ -15,7 +15,7 @@ from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Document
 
 ORDER = ("d", "h", "p", "D", "m", "H", "M", "P", "r", "R", "N", "S")
-"""As in failover_command = 'pgvigil failover %d %h %p %D %m %H %M %P %r %R %N %S'."""
+"""As in failover_command = 'pgvigil failover %d %h %p "%D" %m %H %M %P %r "%R" %N %S'."""
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "d": ("BACKEND_ID", "id of the backend"),

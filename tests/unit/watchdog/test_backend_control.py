@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -30,13 +31,14 @@ class Callers:
     def __init__(self) -> None:
         self.log: list[str] = []
 
-    def classify(self, backend_id: int) -> tuple[bool, str]:
-        return (True, "detached by hand on pg01") if backend_id == 1 else (False, "")
+    def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        by_hand = backend_id == 1
+        on_known(by_hand, "detached by hand on pg01" if by_hand else "its health check has failed")
 
-    def call_started(self, backend_id: int) -> None:
+    def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         self.log.append(f"started {backend_id}")
 
-    def call_ended(self, backend_id: int) -> None:
+    def call_ended(self, kind: DecisionKind, backend_id: int) -> None:
         self.log.append(f"ended {backend_id}")
 
 
