@@ -289,7 +289,10 @@ COMMANDS: tuple[Command, ...] = (
         "follow-primary", "wait until a backend follows the new primary",
         _CALLED + _ENDS,
         (
-            ("""follow_primary_command = 'pgvigil follow_primary %d %h %p "%D" %m %H %M %P %r "%R"'""", "in pgpool.conf"),
+            (
+                """follow_primary_command = 'pgvigil follow_primary %d %h %p "%D" %m %H %M %P %r "%R"'""",
+                "in pgpool.conf",
+            ),
         ),
         _FAILOVER, "call", _VALUES, ("follow_primary",),
     ),
