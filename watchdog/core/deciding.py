@@ -69,7 +69,7 @@ class Deciding(Asking):
         self._tend_roles(document)
 
     def _may_decide(self) -> bool:
-        """P23 c: under a lease of a majority, and only when nothing else is on its way."""
+        """P23 e: under a lease of a majority, and only when nothing else is on its way."""
         return self.state is State.LEADER and self.committed() and self.lease_held() and not self.leads_by_half
 
     def stop_leading(self) -> None:
