@@ -192,7 +192,7 @@ class Deciding(Asking):
 
     def _first_ask(self, backend: Backend) -> Waiting | None:
         wanted = (DecisionKind.DOWN, backend.backend_id, backend.decision)
-        asks = (item for item in self.waiting.values() if item.sender in self._members())
+        asks = [item for item in self.waiting.values() if item.sender in self._members() and not item.ask.operator]
         return next((item for item in asks if (item.ask.kind, item.ask.backend_id, item.ask.decision) == wanted), None)
 
     # --- votes ------------------------------------------------------------------------------------
