@@ -108,6 +108,10 @@ class BackendBench(Bench):
         assert self.core.document is not None
         return self.core.document
 
+    def ids(self) -> list[int]:
+        """The backends of the table."""
+        return [item.backend_id for item in self.doc.backends]
+
     def state_of(self, backend_id: int) -> tuple[BackendStatus, BackendRole]:
         """Status and role by the newest document."""
         found = self.doc.backend(backend_id)
