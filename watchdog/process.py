@@ -154,7 +154,7 @@ class Main:
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
-        backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, Unwatched())
+        backends = BackendControl(self.control, self.dispatch, lambda: self.core.agreed, report.backends, Unwatched())
         self.control.add(backends.verbs())
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)

@@ -16,7 +16,7 @@ from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
 from pgvigil.watchdog.status import outside
-from pgvigil.watchdog.status.backends import listing
+from pgvigil.watchdog.status.backends import View, listing
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -29,6 +29,10 @@ _STATES = {
 }
 
 TOLD_TROUBLES = 8
+
+
+def _age_ms(now_ns: int, at_ns: int) -> int:
+    return max(0, (now_ns - at_ns) // NS_PER_MS)
 
 
 class Report:
@@ -103,7 +107,11 @@ class Report:
     def backends(self, now_ns: int) -> dict[str, object]:
         """What was agreed on the backends, and what each pgpool-II makes of them."""
         core = self._main.core
-        return listing(core.document, core.committed(), {})
+        views = {
+            node: View(self._main.settings.label(node), view.backends, _age_ms(now_ns, view.taken_ns), view.problem)
+            for node, view in sorted(core.pools.items())
+        }
+        return listing(core.agreed, core.agreed_at(now_ns) is not None, views)
 
     def _state(self) -> str:
         core = self._main.core
