@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pgvigil.ipc.errors import ConfigError
 
 ORDER = ("d", "h", "p", "D", "m", "H", "M", "P", "r", "R", "N", "S")
-"""As in failover_command = 'pgvigil failover %d %h %p %D %m %H %M %P %r %R %N %S'."""
+"""As in failover_command = 'pgvigil failover %d %h %p "%D" %m %H %M %P %r "%R" %N %S'."""
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "d": ("BACKEND_ID", "id of the backend"),
@@ -46,7 +46,11 @@ def from_words(words: Sequence[str]) -> tuple[str, ...]:
     """Words in the order of `ORDER` as arguments ("d=0"); those missing at the end are empty. `ConfigError`."""
     if len(words) > len(ORDER):
         raise ConfigError(f"{len(words)} values, expected at most {len(ORDER)}: {shown_order()}")
-    return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+    try:
+        return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+    except ConfigError as error:
+        # It leaves an empty directory out of the command line, and what follows moves up.
+        raise ConfigError(f'{error}; in pgpool.conf write "%D" and "%R" in quotes') from None
 
 
 def shown_order() -> str:

@@ -24,7 +24,7 @@ from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
 from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.asides import Asides
-from pgvigil.watchdog.backend_control import BackendControl, Unwatched
+from pgvigil.watchdog.backend_control import BackendControl
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.chronicle import Chronicle
@@ -34,10 +34,13 @@ from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Aside, Message
-from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, Document, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.drift.watch import DriftWatch
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
+from pgvigil.watchdog.pools.opening import open_pools
+from pgvigil.watchdog.recovery.shell import Recovery
 from pgvigil.watchdog.settings import NOT_GUARANTEED, CommandSettings, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -154,10 +157,16 @@ class Main:
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
-        backends = BackendControl(self.control, self.dispatch, lambda: self.core.agreed, report.backends, Unwatched())
-        self.control.add(backends.verbs())
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
+        self.recovery = Recovery(settings, server, self.asides)
+        self.control.add({"recovery": self.recovery.request})
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
+        self.pools = open_pools(
+            settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
+        )
+        self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note, self.pools.link)
+        backends = BackendControl(self.control, self.dispatch, self._backends_known, report.backends, self.pools)
+        self.control.add(backends.verbs())
 
     def _raise_boot(self) -> tuple[Record, int]:
         """PROTOCOL 1: the boot counter is raised durably, and the clean-stop flag cleared, before any message (P14)."""
@@ -181,6 +190,7 @@ class Main:
         self.loop.on_signals((signal.SIGTERM,), lambda _: self._stop(StopMode.SMART))
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
+        self.loop.join(self.recovery)
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
         if self.core.settings.quorum is QuorumRule.HALF:
             logger.warning(NOT_GUARANTEED, self.settings.cluster.tie_breaker)
@@ -196,6 +206,8 @@ class Main:
 
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
+        self.pools.close()
+        self.recovery.close()
         self._peers.close()
         self.outside.close()
         self.control.close()
@@ -237,8 +249,13 @@ class Main:
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._upstream.tell(self.core.question())
+        self.pools.look()
         self._say_news(boottime_ns())
         self._end_if_done()
+
+    def _backends_known(self) -> Document | None:
+        """For the names of backends: what is agreed, or was when this node was last told."""
+        return self.core.agreed or self.core.document
 
     def _stop(self, mode: StopMode) -> None:
         self.commander.stopping(mode)
@@ -321,7 +338,8 @@ class Main:
         elif isinstance(effect, events.Note):
             self._note(effect)
         elif isinstance(effect, events.Answer):
-            self.control.answer(effect)
+            if not self.pools.answer(effect):
+                self.control.answer(effect)
         elif isinstance(effect, events.StartCommand):
             self.commander.start(effect)
         elif isinstance(effect, events.Finished):
@@ -366,7 +384,7 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns))
+        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns), *core.obstacles.values())
         basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), told)
         if basis == self._basis:
             return
@@ -395,6 +413,7 @@ class Main:
             self.tell_views(now_ns)
             self._upstream.tell(self.core.question(), again=True)
             self.outside.tick(now_ns)
+            self.drift.tick(now_ns, self.core.leader_at(now_ns), self.core.voter_ids)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:
