@@ -207,4 +207,4 @@ def _target(host: str, port: int) -> str:
 
 
 if __name__ == "__main__":
-    {"read": read, "refresh": refresh}[sys.argv[1]](*sys.argv[2:])
+    (read if sys.argv[1] == "read" else refresh)(*sys.argv[2:])

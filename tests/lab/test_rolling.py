@@ -7,97 +7,58 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.lab.reporting import LIMIT_S, MEANWHILE, PORTS, Answer, Load, Site
-from tests.unit.cli.helpers import json_reply, running
 
-from pgvigil.ipc import frames
 from pgvigil.ipc.clock import boottime_ns
-from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.demo.cluster import Cluster
-from pgvigil.watchdog.demo.lab import Lab
+from pgvigil.watchdog.demo.lab import Host, Lab
 from pgvigil.watchdog.demo.run import Finished, wait_until
-from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_PORT, PCP_USER, Pgpool, require_services
-from pgvigil.watchdog.pcp import requests
-from pgvigil.watchdog.pcp.client import Address, Client
+from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, require_services
+from pgvigil.watchdog.rolling.cluster import seen_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
-
-class StandIn:
-    """Watchdog main as far as rolling needs it: agrees with itself at once, and tells both pgpool-IIs over PCP."""
-
-    def __init__(self, pools: list[Pgpool]) -> None:
-        self._pools = pools
-        self._reasons: dict[int, str] = {}
-
-    def __call__(self, request: frames.Request) -> list[frames.Reply]:
-        if request.verb == "backend-list":
-            return json_reply(request, {"agreed": True, "backends": self._list()})
-        number, reason = int(request.arguments[0]), request.arguments[1]
-        if request.verb == "backend-detach":
-            self._reasons[number] = reason
-        else:
-            self._reasons.pop(number, None)
-        return [frames.Reply(request.request_id, True, True, "done", b"")]
-
-    def _list(self) -> list[dict[str, object]]:
-        seen = [self._ask(pool) for pool in self._pools]
-        self._bring(seen)
-        backends = []
-        for number, port in enumerate(PORTS):
-            views = [
-                {"node": pool.node.number, "label": pool.node.name, "status": found[number].split(":")[0] if found else "",
-                 "quarantined": False, "failed": False, "age_ms": 0 if found else None}
-                for pool, found in zip(self._pools, seen, strict=True)
-            ]  # fmt: skip
-            backends.append(
-                {"id": number, "host": "10.77.0.5", "port": port, "status": "down" if number in self._reasons else "up",
-                 "role": "replica", "reason": self._reasons.get(number, ""), "decision": 1, "pools": views}
-            )  # fmt: skip
-        return backends
-
-    def _bring(self, seen: list[list[str]]) -> None:
-        for pool, found in zip(self._pools, seen, strict=True):
-            for number, status in enumerate(found):
-                if (status == "down") != (number in self._reasons):
-                    order = requests.detach(number) if number in self._reasons else requests.attach(number)
-                    self._tell(pool, order)
-                    break
-
-    def _tell(self, pool: Pgpool, order: object) -> None:
-        try:
-            with self._connect(pool) as pcp:
-                pcp.ask(order, 5000)  # type: ignore[arg-type]
-        except (PeerError, CommandError) as error:
-            print("order", error)
-
-    def _ask(self, pool: Pgpool) -> list[str]:
-        try:
-            with self._connect(pool) as pcp:
-                return [node.status.name.lower() for node in pcp.nodes(2000)]
-        except (PeerError, CommandError) as e:
-            print("ask", e)
-            return []
-
-    @staticmethod
-    def _connect(pool: Pgpool) -> Client:
-        return Client(Address(str(pool.folder), PCP_PORT), PCP_USER, PCP_PASSWORD, 2000)
+PLACEHOLDERS = "%d %h %p %D %m %H %M %P %r %R %N %S"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
+    """All of it, with every pgpool-II in the agreed state."""
     require_services()
     with Lab(nodes=2) as lab:
         cluster = Cluster(lab)
-        site = Site(lab, {node: {} for node in lab.nodes})
+        site = Site(lab, {node: calls(cluster, node) for node in lab.nodes})
+        cluster.changes = {"pgpool": {"pcp_user": PCP_USER, "pcp_password_file": str(password_file(lab))}}
         cluster.configure()
         site.start()
-        (lab.node(1).folder / "state").mkdir()
-        (lab.node(1).folder / "run").mkdir(mode=0o700)
-        with running(lab.node(1).folder, StandIn(list(site.pools.values()))):
-            yield site
+        cluster.start(lab.nodes)
+        wait_until(lambda: agreed(site), LIMIT_S, "all pgpool-IIs to agree on four backends", 0.2)
+        yield site
+
+
+def calls(cluster: Cluster, node: Host) -> dict[str, object]:
+    """What pgpool-II runs when a backend changes."""
+    names = {"failover_command": "failover", "failback_command": "failback"}
+    return {name: " ".join((*cluster.command(node, verb), PLACEHOLDERS)) for name, verb in names.items()}
+
+
+def password_file(lab: Lab) -> Path:
+    path = lab.root / "pcp_password"
+    path.touch(mode=0o600)
+    path.write_text(PCP_PASSWORD + "\n", encoding="ascii")
+    return path
+
+
+def agreed(site: Site) -> bool:
+    node = site.lab.node(1)
+    answer = site.lab.run(node, Cluster(site.lab).command(node, "backend", "list", "--json"), LIMIT_S)
+    if answer.code != 0:
+        return False
+    backends = seen_of(json.loads(answer.out))
+    return len(backends) == len(PORTS) and all(one.is_up and len(one.pools) == len(site.pools) for one in backends)
 
 
 def command(site: Site, *words: str) -> tuple[str, ...]:
