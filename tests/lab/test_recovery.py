@@ -83,7 +83,8 @@ class Site:
 
     def start(self) -> None:
         self.pair.start()
-        query(self.lab, self.lab.client, DATABASE_TARGET, "create table journal (line text)").checked()
+        for sql in ("create table journal (line text)", "create role watcher login"):
+            query(self.lab, self.lab.client, DATABASE_TARGET, sql).checked()
         for pool in self.pools:
             pool.start(wait=False)
         for pool in self.pools:
@@ -94,7 +95,7 @@ class Site:
         pcp_access = {"pcp_user": PCP_USER, "pcp_password_file": str(password)}
         self.cluster.changes = {
             "pgpool": pcp_access,
-            "lifecheck": {"query_user": "postgres", "query_database": "postgres"},
+            "lifecheck": {"query_user": "watcher", "query_database": "postgres"},
         }
         self.cluster.configure()
         self.cluster.start(self.lab.nodes)
@@ -118,6 +119,10 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     lab = site.lab
     writers = [Writer(lab, node, node.name) for node in lab.nodes[1:]]
     wait_until(lambda: all(len(writer.written) > 3 for writer in writers), LIMIT_S, "the writers to write")
+    with inside(lab.client):
+        idler = psycopg.connect(host=lab.node(3).address, port=PGPOOL_PORT, user="postgres", dbname="postgres")
+    leave = threading.Timer(8.0, idler.close)  # the second stage has to wait for this one
+    leave.start()
     done = site.cluster.pgvigil(lab.node(1), "recovery", "1", limit_s=150)
     before = [len(writer.written) for writer in writers]
     wait_until(
@@ -127,6 +132,7 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     )
     for writer in writers:
         writer.stop()
+    leave.join()
     assert done.code == 0, done
     assert [writer.errors for writer in writers] == [[], []]
     assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3
