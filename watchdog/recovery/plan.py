@@ -89,6 +89,8 @@ class Standing:
 
 @dataclass(slots=True)
 class _Known:
+    """What was said to one node, and by it."""
+
     report: HoldReport | None = None
     sent_at_ns: int = 0
     """Of the order that the report answers."""
