@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ class Site:
         self.cluster.start(self.lab.nodes)
         for pool in self.pools:
             wait_until(lambda p=pool: self.status(p) is BackendStatus.DOWN, LIMIT_S, "the second to be down", 0.2)  # type: ignore[misc]
+        wait_until(lambda: self.agreed() == "down", LIMIT_S, "the cluster to agree that it is down", 0.5)
+
+    def agreed(self) -> str:
+        """What the cluster makes of the second PostgreSQL."""
+        known = self.cluster.pgvigil(self.lab.node(1), "backend", "list", "--json")
+        if known.code != 0:
+            return "unknown"
+        return next((one["status"] for one in json.loads(known.out)["backends"] if one["id"] == 1), "unknown")
 
     def status(self, pool: Pgpool) -> BackendStatus:
         return pcp(pool).backend(1).status
@@ -132,10 +141,10 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     )
     for writer in writers:
         writer.stop()
-    leave.join()
+    leave.join(); print(done.out, done.err)
     assert done.code == 0, done
     assert [writer.errors for writer in writers] == [[], []]
-    assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3
+    assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3 and site.agreed() == "up"
     assert "the second stage begins" in done.out and "2 other pgpool-IIs hold back new clients" in done.out
     lines = journal(lab, SECOND)
     assert lines == journal(lab, DATABASE_TARGET) and set(lines) == {line for one in writers for line in one.written}
