@@ -141,7 +141,7 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     )
     for writer in writers:
         writer.stop()
-    leave.join(); print(done.out, done.err)
+    leave.join()
     assert done.code == 0, done
     assert [writer.errors for writer in writers] == [[], []]
     assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3 and site.agreed() == "up"
