@@ -204,5 +204,5 @@ def test_without_a_document_the_list_is_empty() -> None:
 def test_the_echo_of_an_order_that_is_agreed_no_more_is_not_asked_for(kind: str, desk: Desk) -> None:
     reply = desk.ask("backend-ask", kind, "d=3")
     assert reply is not None and reply.final and reply.accepted and "agreed otherwise now" in reply.message
-    assert desk.asked == [] and desk.callers.log == ["started 3", "ended 3"]
+    assert desk.asked == [] and desk.callers.log == [f"{kind} 3 started", f"{kind} 3 ended"]
     assert desk.ask("backend-ask", "follow", "d=3") is None and len(desk.asked) == 1
