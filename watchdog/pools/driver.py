@@ -69,6 +69,8 @@ class OwnView:
 class Pools:
     """A participant of the loop."""
 
+    slack_ns = 200 * NS_PER_MS
+
     def __init__(
         self,
         settings: Settings,
@@ -112,8 +114,8 @@ class Pools:
 
     def tick(self, now_ns: int) -> None:
         """Ask pgpool-II, compare, act."""
-        self._watcher.tick(now_ns)
-        if now_ns >= self._due_ns:
+        self._watcher.tick(now_ns + self.slack_ns)
+        if now_ns >= self._due_ns - self.slack_ns:
             self._due_ns = now_ns + STEP_NS
             self._step(now_ns)
 
