@@ -18,7 +18,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._running: dict[tuple[DecisionKind, int], int] = {}
-        self._ended_ns: dict[int, int] = {}
+        self._ended_ns: dict[tuple[DecisionKind, int], int] = {}
 
     def started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II called for this backend."""
@@ -31,9 +31,16 @@ class Calls:
             self._running[kind, backend_id] = left
         else:
             self._running.pop((kind, backend_id), None)
-        self._ended_ns[backend_id] = now_ns
+        self._ended_ns[kind, backend_id] = now_ns
 
     def busy(self, now_ns: int) -> frozenset[int]:
         """The backends that are to be left alone."""
+        return frozenset(backend_id for _, backend_id in self._recent(now_ns))
+
+    def failing(self, now_ns: int) -> frozenset[int]:
+        """Those of them that pgpool-II reports as failed."""
+        return frozenset(backend_id for kind, backend_id in self._recent(now_ns) if kind is DecisionKind.DOWN)
+
+    def _recent(self, now_ns: int) -> list[tuple[DecisionKind, int]]:
         self._ended_ns = {key: at_ns for key, at_ns in self._ended_ns.items() if now_ns < at_ns + AFTERMATH_NS}
-        return frozenset(self._ended_ns) | {backend_id for _, backend_id in self._running}
+        return [*self._ended_ns, *self._running]

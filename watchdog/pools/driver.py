@@ -208,6 +208,7 @@ class Pools:
             self._watcher.view,
             incarnation(self._pid_file),
             self._calls.busy(now_ns),
+            self._calls.failing(now_ns),
             frozenset(ask.backend_id for ask in self._asks.values()),
             self._probes,
             self._ordering,

@@ -54,8 +54,8 @@ class Facts:
     """What is known at `now_ns`.
 
     `incarnation` is who runs now, which may be another one than the view's. `busy`: backends for which pgpool-II is
-    inside a command of ours, or was a moment ago. `asking`: those with an ask that has no answer yet. `ordering`: an
-    order has no answer yet.
+    inside a command of ours, or was a moment ago; `failing`: those of them that it reports as failed. `asking`: those
+    with an ask that has no answer yet. `ordering`: an order has no answer yet.
     """
 
     now_ns: int
@@ -63,6 +63,7 @@ class Facts:
     view: View | None
     incarnation: Incarnation | None
     busy: frozenset[int] = frozenset()
+    failing: frozenset[int] = frozenset()
     asking: frozenset[int] = frozenset()
     probes: Mapping[int, Probed] = field(default_factory=dict)
     ordering: bool = False
@@ -114,6 +115,7 @@ class Memory:
     known: Mapping[int, Known] = field(default_factory=dict)
     ordered: Mapping[int, Ordered] = field(default_factory=dict)
     by_hand: Mapping[int, ByHand] = field(default_factory=dict)
+    down_since_ns: Mapping[int, int] = field(default_factory=dict)
     last_order_ns: int = 0
     wrong_primary_since_ns: int | None = None
     agreed_ns: int = 0

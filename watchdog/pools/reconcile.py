@@ -33,6 +33,8 @@ ECHO_NS = 60 * NS_PER_S
 """An order that was repeated may be carried out twice: the second time still so long after the first."""
 CALL_NS = 10 * NS_PER_S
 """So long after the effect of an order pgpool-II may call its command for it."""
+CALLED_NS = 5 * NS_PER_S
+"""So long after a backend went down pgpool-II has surely begun to call its failover_command, if it has one."""
 ASK_AGAIN_NS = 3 * NS_PER_S
 MAX_ASKS = 3
 UNSEEN_NS = 10 * NS_PER_S
@@ -137,6 +139,10 @@ class _Step:
         self.known = {key: self._matched(key, one) for key, one in memory.known.items()}
         self.ordered = {key: self._awaited(key, one) for key, one in memory.ordered.items()}
         self.by_hand = dict(memory.by_hand)
+        known = memory.down_since_ns
+        self.down_since_ns = {
+            one.backend_id: known.get(one.backend_id, self.now_ns) for one in view.backends if one.down
+        }
 
     def plan(self) -> Plan:
         """Changes by hand first, because they keep orders from undoing them."""
@@ -152,6 +158,7 @@ class _Step:
             known=self.known,
             ordered=self.ordered,
             by_hand=self.by_hand,
+            down_since_ns=self.down_since_ns,
             wrong_primary_since_ns=wrong_since_ns,
             last_order_ns=self.now_ns if order is not None else self.memory.last_order_ns,
             obstacle=obstacle,
@@ -242,8 +249,11 @@ class _Step:
         old, earlier = self.view.backend(agreed.backend_id), before.backend(agreed.backend_id)
         known = self.memory.known.get(agreed.backend_id)
         was = earlier is not None and earlier.usable and earlier.role is BackendRole.PRIMARY
-        touched = {agreed.backend_id, pair[0].backend_id}
-        quiet = not (touched & self.facts.busy) and not self._awaits_any(touched) and not self._under_way()
+        failing = {agreed.backend_id, pair[0].backend_id} & self.facts.failing
+        ordered = self._awaits(agreed.backend_id, OrderKind.DETACH) or self._awaits(
+            pair[0].backend_id, OrderKind.PROMOTE
+        )
+        quiet = not failing and not ordered and not self._under_way()
         stood = known is not None and known.matched and known.decision == agreed.decision
         if was and stood and quiet and old is not None and old.down and pair[1].server_role == "primary":
             return pair[0]
@@ -310,7 +320,8 @@ class _Step:
             why += f" ({backend.reason})"
         if backend.status is BackendStatus.DOWN and one.usable:
             return Order(OrderKind.DETACH, one.backend_id, why)
-        if backend.status is BackendStatus.UP and one.down and self._answers(one.backend_id):
+        called = self.now_ns >= self.down_since_ns.get(one.backend_id, self.now_ns) + CALLED_NS
+        if backend.status is BackendStatus.UP and one.down and called and self._answers(one.backend_id):
             return Order(OrderKind.ATTACH, one.backend_id, f"{why}, and PostgreSQL answers")
         return None
 
@@ -349,11 +360,10 @@ class _Step:
         ordered = self.memory.ordered.get(backend_id)
         return ordered is not None and self.now_ns < ordered.attach_due_ns
 
-    def _awaits_any(self, touched: set[int]) -> bool:
-        return any(key in touched and self._open(ordered) for key, ordered in self.memory.ordered.items())
-
-    def _open(self, ordered: Ordered) -> bool:
-        return ordered.awaited and self.now_ns < ordered.at_ns + AWAITED_NS
+    def _awaits(self, backend_id: int, kind: OrderKind) -> bool:
+        ordered = self.memory.ordered.get(backend_id)
+        waits = ordered is not None and ordered.awaited and self.now_ns < ordered.at_ns + AWAITED_NS
+        return waits and ordered is not None and ordered.kind is kind
 
     # --- roles ------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Pool:
     now_s: float = 100.0
     memory: Memory = field(default_factory=Memory)
     busy: frozenset[int] = frozenset()
+    failing: frozenset[int] = frozenset()
     asking: frozenset[int] = frozenset()
     ordering: bool = False
     answering: Mapping[int, bool | None] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Pool:
         probed_ns = self.now_ns - int(self.probe_age_s * NS_PER_S)
         probes = {key: Probed(probed_ns, value) for key, value in self.answering.items()}
         facts = Facts(
-            self.now_ns, self.agreed, self.view, self.life, self.busy, self.asking, probes, self.ordering
+            self.now_ns, self.agreed, self.view, self.life, self.busy, self.failing, self.asking, probes, self.ordering
         )  # fmt: skip
         self.plan = reconcile(self.memory, facts)
         self.memory = self.plan.memory

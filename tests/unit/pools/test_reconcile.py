@@ -67,6 +67,7 @@ def test_a_node_that_is_cut_off_does_nothing_and_goes_on_when_it_is_back() -> No
         assert pool.step().order is None
     pool.agreed = known
     pool.step()
+    pool.step(5.0)
     assert order_of(pool) == (OrderKind.ATTACH, 1)
 
 
@@ -92,8 +93,21 @@ def test_agreed_up_is_imposed_once_postgresql_answers_this_node() -> None:
     pool.answering = {1: False}
     assert pool.step().order is None
     pool.answering = {1: None}
-    assert pool.step().order is None
+    assert pool.step(5.0).order is None
     pool.answering = {1: True}
+    pool.step()
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+
+
+def test_a_backend_is_not_attached_before_pgpool_can_have_called_for_it() -> None:
+    """Its failover_command takes a moment to start, and may say that somebody detached the backend."""
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    pool.answering = {1: True}
+    assert orders_within(pool, 5) == []
+    pool.busy = frozenset({1})
+    assert orders_within(pool, 10) == []
+    pool.busy = frozenset()
     pool.step()
     assert order_of(pool) == (OrderKind.ATTACH, 1)
 
@@ -266,6 +280,7 @@ def test_an_attach_that_was_ordered_is_not_by_hand_even_if_the_cluster_has_chang
     pool.change(seen(1, up=False))
     pool.answering = {1: True}
     pool.step()
+    pool.step(5.0)
     assert order_of(pool) == (OrderKind.ATTACH, 1)
     pool.agree(agreed_backend(1, DOWN, decision=2))
     pool.step()
@@ -456,19 +471,30 @@ def test_a_primary_that_has_failed_was_not_demoted_by_hand() -> None:
     assert pool.plan.seen[0].failed
 
 
-@pytest.mark.parametrize("busy", [0, 1])
-def test_a_failover_of_pgpool_itself_is_no_promotion_by_hand(busy: int) -> None:
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failover_of_pgpool_itself_is_no_promotion_by_hand(failing: int) -> None:
     pool = promoted_by_hand()
-    pool.busy, pool.answering = frozenset({busy}), {0: True}
+    pool.busy = pool.failing = frozenset({failing})
+    pool.answering = {0: True}
     for _ in range(5):
         assert pool.step().asks == ()
+
+
+def test_a_promotion_right_after_an_attach_is_noticed_too() -> None:
+    """pgpool-II's failback_command for the new primary says nothing against it."""
+    pool = promoted_by_hand()
+    pool.busy, pool.answering = frozenset({1}), {0: True}
+    assert pool.step().asks == ()
+    pool.busy = frozenset()
+    pool.step()
+    assert asks_of(pool) == [(DecisionKind.PROMOTE, 1)]
 
 
 def test_a_promotion_that_postgresql_knows_nothing_of_is_not_spread() -> None:
     pool = promoted_by_hand()
     pool.change(seen(1, role=PRIMARY, server_role="standby"))
     pool.answering = {0: True}
-    for _ in range(5):
+    for _ in range(8):
         assert pool.step().asks == ()
     assert (OrderKind.ATTACH, 0) in [(kind, key) for key, kind in _ordered(pool)]
 
