@@ -284,6 +284,25 @@ BACKEND_MUTANTS = (
         "if self._answer_all(document) or document.paused or running(document) is not None:",
         "if self._answer_all(document) or running(document) is not None:",
     ),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "deciding",
+        "self.lease_held() and not self.leads_by_half",
+        "self.lease_held()",
+    ),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "deciding",
+        "        elif self.leads_by_half:\n",
+        "        elif False:\n",
+    ),
+    _m("e_half_decides_nothing_and_acts_on_nothing", "agreed", " and not lease.by_half  # P22 g", ""),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "agreed",
+        "half = self.lease is not None and self.lease.by_half",
+        "half = False",
+    ),
     _m("e_nothing_is_decided_before_the_commit", "deciding", "elif self.state is not State.LEADER:", "elif False:"),
     _m(
         "f_the_table_is_built_when_every_member_has_told_what_it_sees",

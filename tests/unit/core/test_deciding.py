@@ -565,6 +565,19 @@ def test_p23e_nothing_is_decided_before_the_commit() -> None:
     assert bench.outcomes(2) == [Outcome.BUSY] and bench.doc.decided == 1
 
 
+def test_p23e_half_decides_nothing_and_acts_on_nothing() -> None:
+    bench = BackendBench().leads()
+    assert bench.core.lease is not None
+    bench.core.lease.by_half = True  # how it comes to that is P22's
+    bench.asks(2, operator=True)
+    bench.asks(3)
+    for node in (1, 2, 3):
+        bench.sees(node, look(0, SEEN_DOWN, failed=True))
+    assert bench.outcomes(2) == bench.outcomes(3) == [Outcome.BUSY] and bench.state_of(0) == (UP, PRIMARY)
+    assert bench.core.agreed_now() is None
+    assert {message.committed for message in sent(bench.wait_until(bench.now_ms + 300), Renew)} == {Stamp(0, 0)}
+
+
 # --- f: the table -----------------------------------------------------------------------------------
 
 
