@@ -243,6 +243,19 @@ BACKEND_MUTANTS = (
         "if kind is DecisionKind.PROMOTE:",
     ),
     _m(
+        "d_nobody_follows_a_primary_that_is_none_any_more",
+        "commanding",
+        'return primary is None or id_of(intent.arguments, "m") != primary.backend_id',
+        "return False",
+    ),
+    _m("d_who_waits_to_follow_nobody_can_be_attached", "answers", " and up_primary_of(document) is not None", ""),
+    _m(
+        "d_without_the_command_nobody_waits_for_it",
+        "commanding",
+        "if self.command(FOLLOW_PRIMARY) is None:",
+        "if False:",
+    ),
+    _m(
         "d_only_an_operator_promotes_and_only_what_is_up",
         "deciding",
         "        if not ask.operator:\n            return",
