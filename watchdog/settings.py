@@ -103,13 +103,14 @@ class VipSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """[process]; `log` is "stderr", "syslog" or "file:/absolute/path"."""
+    """[process]; `log` is "stderr", "syslog" or "file:/absolute/path"; `control_group` is empty for nobody."""
 
     run_dir: str
     state_dir: str
     log: str
     log_level: str
     hang_timeout_ms: int
+    control_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +124,18 @@ class UserCommand:
 
 @dataclass(frozen=True, slots=True)
 class CommandSettings:
-    """[commands]; None where nothing is configured."""
+    """[commands], in the order of `config.schema.COMMAND_NAMES`; None where nothing is configured."""
 
-    escalation: UserCommand | None
+    escalation: UserCommand | None = None
     de_escalation: UserCommand | None = None
     failover: UserCommand | None = None
     failback: UserCommand | None = None
     follow_primary: UserCommand | None = None
+
+    def get(self, name: str) -> UserCommand | None:
+        """The command of that name, if it is configured."""
+        found: UserCommand | None = getattr(self, name) if name in self.__slots__ else None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,16 @@ class FailoverSettings:
     half_votes: bool = False
     multiple_requests_from_node: bool = False
     consensus_timeout_s: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """[recovery]: how long new clients may be held back; and from [lifecheck] as whom a session can be had."""
+
+    hold_limit_s: int = 90
+    user: str = ""
+    database: str = "template1"
+    password_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,10 @@ class Settings:
     commands: CommandSettings
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
+    recovery: RecoverySettings = RecoverySettings()
     failover: FailoverSettings = FailoverSettings()
+    compared: tuple[tuple[str, str], ...] = ()
+    """What must agree between nodes, as texts under their keys (`drift.facts`)."""
 
     @property
     def node(self) -> NodeSettings:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pgvigil
 from pgvigil.watchdog.cli import codes
+from pgvigil.watchdog.cli.values import backend_count, batch_size, long_seconds
 
 DEFAULT_CONFIG = "/etc/pgvigil/pgvigil.toml"
 CONFIG_VARIABLE = "PGVIGIL_CONFIG"
@@ -29,6 +30,7 @@ class Argument:
     flag: bool = False
     default: str | float | None = None
     optional: bool = False
+    many: bool = False
     kind: Callable[[str], object] = str
     files: bool = False
 
@@ -44,6 +46,7 @@ class Command:
     module: str
     function: str
     arguments: tuple[Argument, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def seconds(text: str) -> float:
@@ -89,8 +92,19 @@ PCP_REQUESTS = (
 
 _SERVICE = "pgvigil.watchdog.cli.service"
 _CLUSTER = "pgvigil.watchdog.cli.cluster"
+_FAILOVER = "pgvigil.watchdog.cli.failover"
 _FILES = "pgvigil.watchdog.cli.files"
 _INFORM = "pgvigil.watchdog.cli.inform"
+
+_CALLED = "Called by pgpool-II, as its user. Waits for what the cluster decides: 0 if it was decided and the leader's "
+_ENDS = (
+    "command ended well, or none is configured; 1 if not, with the reason on standard error; 2 for a mistake in the "
+    "values. Values that are missing at the end are empty."
+)
+_VALUES = (
+    Argument(("value",), "%%d %%h %%p %%D %%m %%H %%M %%P %%r %%R %%N %%S in this order", metavar="VALUE", many=True),
+    Argument(("--timeout",), "how long to wait (default: 120)", metavar="SECONDS", default=120.0, kind=seconds),
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -206,6 +220,101 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "rolling", "run a command on the backends, batch by batch",
+        "Detaches a batch of backends from every pgpool-II, runs the command for each, attaches them again when all of "
+        "the batch are done, and goes on to the next batch. The primary and what is not attached are left out. Ctrl-C "
+        "lets the batch end and stops; a second one ends its commands. What stopped, or was killed, goes on with "
+        "--resume; a command that did not end well is then run again.",
+        (
+            ("pgvigil rolling --batch half --run 'refresh {host} {port}'", "the two halves one after the other"),
+            ("pgvigil rolling --batch 1 --keep 2 --run 'ssh {host} upgrade'", "never fewer than two attached"),
+            ("pgvigil rolling --status", "how far it is"),
+            ("pgvigil rolling --resume", "go on after Ctrl-C, a failure, a reboot"),
+            ("pgvigil rolling --abandon", "attach what is detached and forget the rest"),
+        ),
+        "pgvigil.watchdog.cli.rolling", "rolling",
+        (
+            Argument(("--batch",), "how many at once: half, or a number", metavar="half|N", kind=batch_size),
+            Argument(("--run",), "the command for the shell; {host}, {port} and {id} are put in; --resume: another one",
+                     metavar="COMMAND"),
+            Argument(("--keep",), "never fewer attached than this (default: 1)", metavar="N", kind=backend_count),
+            Argument(("--include-primary",), "the primary too; refused if that is a failover", flag=True),
+            Argument(("--on-failure",), "a command fails, and the run stops: hold (default) keeps its whole batch "
+                     "detached, leave only the backend, attach none", ("hold", "leave", "attach")),
+            Argument(("--jobs",), "commands at once (default: all of the batch)", metavar="N", kind=backend_count),
+            Argument(("--limit",), "for one command (default: 3600)", metavar="SECONDS", kind=long_seconds),
+            Argument(("--settle",), "for every pgpool-II to agree (default: 60)", metavar="SECONDS", kind=seconds),
+            Argument(("--state",), "where to keep how far it is (default: rolling.json in state_dir)", metavar="FILE",
+                     files=True),
+            Argument(("--dry-run",), "show the plan and change nothing", flag=True),
+            Argument(("--resume",), "go on with the run that stopped", flag=True),
+            Argument(("--abandon",), "attach what the run detached, and end it", flag=True),
+            Argument(("--status",), "show the run", flag=True),
+            Argument(("--json",), "print JSON: one line per step, the last one with the outcome", flag=True),
+        ),
+    ),
+    Command(
+        "backend", "show, attach, detach or promote a PostgreSQL server",
+        "Works on what all pgpool-IIs together have agreed on; from any node. An order needs no consensus, is logged "
+        "as an operator's, runs the configured command once, and reaches every pgpool-II. Name the backend by its id, "
+        "HOST:PORT, or HOST if there is only one. Exit code 4: the outcome is unknown (list: no leader is known).",
+        (
+            ("pgvigil backend list", "agreed status, and what each pgpool-II says"),
+            ("pgvigil backend detach pg-a --reason 'new disk'", "in all pgpool-IIs"),
+            ("pgvigil backend attach pg-a:5432", "again"),
+            ("pgvigil backend promote 1 --switchover", "run the failover command, with 1 as the new primary"),
+        ),
+        "pgvigil.watchdog.cli.backend", "backend",
+        (
+            Argument(("action",), "what to do", ("list", "attach", "detach", "promote")),
+            Argument(("target",), "which backend", metavar="ID|HOST[:PORT]", optional=True),
+            Argument(("--reason",), "why, for status and log", metavar="TEXT", default=""),
+            Argument(("--switchover",), "promote: run the failover command for the old primary first", flag=True),
+            Argument(("--json",), "print one JSON object", flag=True),
+        ),
+    ),
+    Command(
+        "failover", "report to the cluster that a backend has failed",
+        _CALLED + _ENDS,
+        (("failover_command = 'pgvigil failover %d %h %p \"%D\" %m %H %M %P %r \"%R\" %N %S'", "in pgpool.conf"),),
+        _FAILOVER, "call", _VALUES,
+    ),
+    Command(
+        "failback", "report to the cluster that a backend was attached",
+        _CALLED + _ENDS,
+        (("failback_command = 'pgvigil failback %d %h %p \"%D\" %m %H %M %P %r \"%R\" %N %S'", "in pgpool.conf"),),
+        _FAILOVER, "call", _VALUES,
+    ),
+    Command(
+        "follow-primary", "wait until a backend follows the new primary",
+        _CALLED + _ENDS,
+        (("follow_primary_command = 'pgvigil follow_primary %d %h %p \"%D\" ...'", "in pgpool.conf, as the others"),),
+        _FAILOVER, "call", _VALUES, ("follow_primary",),
+    ),
+    Command(
+        "recovery", "recover a backend online, with clients of the other pgpool-IIs held back",
+        "Tells the pgpool-II of this node to recover backend ID (pcp_recovery_node). In native replication and "
+        "snapshot isolation new clients of the other pgpool-IIs wait during the second stage, and the backend is "
+        "attached everywhere before they get through. Refused before it begins if a node cannot hold its clients "
+        "back. If clients got through too early, the backend is detached again and the exit code is 1.",
+        (
+            ("pgvigil recovery 1", "backend 1, which is down on every pgpool-II"),
+            ("pgvigil recovery 1 --force", "although a node does not answer: keep its clients away yourself"),
+        ),
+        "pgvigil.watchdog.cli.recovery", "recovery",
+        (
+            Argument(("backend",), "number of the backend", metavar="ID"),
+            Argument(("--json",), "print one JSON object at the end", flag=True),
+            Argument(("--force",), "leave out nodes that do not answer or cannot hold", flag=True),
+            Argument(("--drain",), "how long clients of other pgpool-IIs may take to leave (default: 30)",
+                     metavar="SECONDS", default=30.0, kind=seconds),
+            Argument(("--user",), "user of pcp.conf (default: pcp_user, then the one you are)", metavar="NAME"),
+            Argument(("--password-file",), "file of mode 0600 with that user's password", metavar="FILE", files=True),
+            Argument(("--timeout",), "how long pgpool-II may take (default: 3600)", metavar="SECONDS", default=3600.0,
+                     kind=seconds),
+        ),
+    ),
+    Command(
         "bootstrap", "found the cluster without the voters that are missing",
         "A new cluster waits until every voter has answered. Use this once, on one node, if one of them cannot come; "
         "never if a cluster of these nodes may exist already.",
@@ -278,6 +387,7 @@ def build() -> argparse.ArgumentParser:
         examples = "\n".join(f"  {line:<45} {note}" for line, note in command.examples)
         sub = commands.add_parser(
             command.name,
+            aliases=list(command.aliases),
             help=command.summary,
             description=command.text,
             epilog=f"example:\n{examples}" if len(command.examples) == 1 else f"examples:\n{examples}",
@@ -295,6 +405,8 @@ def _add(parser: argparse.ArgumentParser, arguments: Sequence[Argument], suppres
         default = argparse.SUPPRESS if suppress else argument.default
         if argument.flag:
             parser.add_argument(*argument.names, action="store_true", help=argument.help)
+        elif argument.many:
+            parser.add_argument(*argument.names, nargs="*", metavar=argument.metavar, help=argument.help)
         elif argument.optional:
             parser.add_argument(*argument.names, nargs="?", metavar=argument.metavar, help=argument.help)
         else:
