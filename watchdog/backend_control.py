@@ -16,7 +16,7 @@ from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog import backend_names, placeholders
 from pgvigil.watchdog.control import Control, Verb
 from pgvigil.watchdog.core.deciding import SWITCHOVER
-from pgvigil.watchdog.core.events import AskDecision
+from pgvigil.watchdog.core.events import Answer, AskDecision
 from pgvigil.watchdog.core.record import DecisionKind, Document
 
 ORDER_MS = 60_000
@@ -38,6 +38,9 @@ class Callers(Protocol):
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
+
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """Whether the report is only the echo of an order of ours that is not agreed any more."""
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II waits for the answer to a report on this backend."""
@@ -114,7 +117,11 @@ class BackendControl:
             reason = why if operator else SAID[kind]
             self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
 
-        if kind is DecisionKind.DOWN:
+        if self._callers.outdated(kind, backend_id):
+            # As a wish of its own it would take back the newer decision.
+            text = f"pgvigil itself had ordered this at its pgpool-II, but backend {backend_id} is agreed otherwise now"
+            self._control.answer(Answer(number, True, True, text))
+        elif kind is DecisionKind.DOWN:
             self._callers.classify(backend_id, known)
         else:
             known(False, "")

@@ -30,6 +30,10 @@ class Agreeing:
 
     document: Document | None = None
 
+    @property
+    def agreed(self) -> Document | None:
+        return self.document
+
     def agreed_at(self, now_ns: int) -> Document | None:
         return self.document
 
@@ -326,6 +330,18 @@ def test_what_pgvigil_detached_itself_is_no_word_of_a_person(counted: Scene) -> 
     counted.pool.nodes[1]["status"] = "2"
     counted.until(lambda: counted.pool.orders == [("D", "1")])
     assert "pgvigil itself" in classified(counted)[1]
+
+
+def test_an_order_that_is_carried_out_late_is_not_taken_for_a_wish(scene: Scene) -> None:
+    """pgpool-II takes orders at once; what it calls when it gets to them must not undo what was decided since."""
+    scene.pool.obeys = False
+    scene.agree(backend(scene, 0, role=PRIMARY), backend(scene, 1, DOWN, decision=2))
+    scene.until(lambda: scene.pool.orders == [("D", "1")])
+    assert not scene.pools.outdated(DecisionKind.DOWN, 1)  # agreed: the call waits for what comes of it
+    scene.agree(backend(scene, 0, role=PRIMARY), backend(scene, 1, UP, decision=3))
+    assert scene.pools.outdated(DecisionKind.DOWN, 1)
+    assert not scene.pools.outdated(DecisionKind.UP, 1) and not scene.pools.outdated(DecisionKind.FOLLOW, 1)
+    assert not scene.pools.outdated(DecisionKind.DOWN, 0) and not scene.pools.outdated(DecisionKind.DOWN, 9)
 
 
 def test_a_backend_that_nobody_knows_has_failed(scene: Scene) -> None:

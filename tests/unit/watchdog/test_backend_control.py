@@ -27,13 +27,16 @@ CALL = ("down", "timeout_ms=9000", "d=2", "h=pg-c", "p=5434", "m=0")
 
 
 class Callers:
-    """Writes down who calls; a report on backend 1 is a person's doing."""
+    """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         on_known(backend_id == 1, "detached by hand on pg01" if backend_id == 1 else "")
+
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        return backend_id == 3 and kind is not DecisionKind.FOLLOW
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         self.log.append(f"{kind.value} {backend_id} started")
@@ -195,3 +198,11 @@ def test_the_list_has_what_was_agreed_and_what_each_pgpool_says() -> None:
 def test_without_a_document_the_list_is_empty() -> None:
     reply = Desk(None).ask("backend-list")
     assert reply is not None and json.loads(reply.body)["backends"] == []
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_the_echo_of_an_order_that_is_agreed_no_more_is_not_asked_for(kind: str, desk: Desk) -> None:
+    reply = desk.ask("backend-ask", kind, "d=3")
+    assert reply is not None and reply.final and reply.accepted and "agreed otherwise now" in reply.message
+    assert desk.asked == [] and desk.callers.log == [f"{kind} 3 started", f"{kind} 3 ended"]
+    assert desk.ask("backend-ask", "follow", "d=3") is None and len(desk.asked) == 1
