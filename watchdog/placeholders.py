@@ -34,6 +34,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
 """Letter, name of the environment variable behind `PGVIGIL_`, and what it is."""
 
 IDS, PORTS = frozenset("dmMP"), frozenset("prS")
+DIRECTORIES = ("D", "R")
 MAX_VALUE = 1024
 MAX_ID = 127
 NONE_LEFT = "-1"
@@ -46,7 +47,18 @@ def from_words(words: Sequence[str]) -> tuple[str, ...]:
     """Words in the order of `ORDER` as arguments ("d=0"); those missing at the end are empty. `ConfigError`."""
     if len(words) > len(ORDER):
         raise ConfigError(f"{len(words)} values, expected at most {len(ORDER)}: {shown_order()}")
-    return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+    told = zip(ORDER, _with_directories(words), strict=False)
+    return tuple(f"{letter}={checked(letter, word)}" for letter, word in told)
+
+
+def _with_directories(words: Sequence[str]) -> list[str]:
+    """Without backend_data_directory, its default, pgpool-II fills in nothing and the shell takes the word away."""
+    whole = list(words)
+    for letter in DIRECTORIES:
+        place = ORDER.index(letter)
+        if place < len(whole) < len(ORDER) and whole[place].strip()[:1] not in ("/", '"', ""):
+            whole.insert(place, "")
+    return whole
 
 
 def shown_order() -> str:
