@@ -158,13 +158,13 @@ class Main:
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
-        self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note)
         self.recovery = Recovery(settings, server, self.asides)
         self.control.add({"recovery": self.recovery.request})
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
         self.pools = open_pools(
             settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
         )
+        self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note, self.pools.link)
         backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, self.pools)
         self.control.add(backends.verbs())
 

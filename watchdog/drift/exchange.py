@@ -28,6 +28,7 @@ REPEAT_NS = 10 * NS_PER_S
 GREET_NS = NS_PER_S
 """A node that has not been heard is told more often, for it may just have come."""
 AGAIN_NS = GREET_NS // 2
+TOLD_AT_ONCE = 16
 ASK_NS = 2 * NS_PER_S
 SILENT_NS = 60 * NS_PER_S
 """What a node said of its differences is not shown for longer than this after its last word."""
@@ -93,12 +94,14 @@ class Exchange:
         self._parts[name] = facts
         self._add_up()
         self._compare()
-        return [*self._decide(), *self._tell_all(now_ns)]
+        self._tell_all()
+        return [*self._decide(), *self._tell_due(now_ns)]
 
     def _add_up(self) -> None:
         """Both digests of all that is known."""
         together = {key: text for part in self._parts.values() for key, text in part.items()}
         self._facts: Facts = {key: together[key] for key in sorted(together)}
+        self._bodies: tuple[bytes, ...] = ()
         self._all, self._fatal = made_of.digest(self._facts), made_of.fatal_digest(self._facts)
 
     # --- time and messages ------------------------------------------------------------------------
@@ -113,12 +116,7 @@ class Exchange:
                 self._gathered, self._reference = {}, None
                 self._diary.new_leader(leads=leader == self._me)
         effects += self._settle(now_ns)
-        for node, peer in self._peers.items():
-            heard = peer.state is not None and now_ns < peer.heard_ns + 2 * REPEAT_NS
-            if peer.told_ns is None or now_ns >= peer.told_ns + (REPEAT_NS if heard else GREET_NS):
-                effects.append(self._tell(node, now_ns))
-        effects += self._ask(now_ns)
-        return effects + self._notes(now_ns)
+        return [*effects, *self._tell_due(now_ns), *self._ask(now_ns), *self._notes(now_ns)]
 
     def take(self, sender: int, boot: int, number: int, body: bytes, now_ns: int) -> list[Effect]:
         """One message of another node, or `PeerError`."""
@@ -137,7 +135,7 @@ class Exchange:
         effects = self._settle(now_ns)
         if said.yours != self._all and (peer.told_ns is None or now_ns >= peer.told_ns + AGAIN_NS):
             effects.append(self._tell(sender, now_ns))
-        return effects + self._ask(now_ns)
+        return [*effects, *self._tell_due(now_ns), *self._ask(now_ns)]
 
     def _tell(self, node: int, now_ns: int) -> Send:
         peer = self._peers[node]
@@ -147,8 +145,21 @@ class Exchange:
         state = State(FATAL_SCHEME, self._all, self._fatal, yours, self.compared_with, len(self.found), told)
         return Send(node, messages.encode(state))
 
-    def _tell_all(self, now_ns: int) -> list[Effect]:
-        return [self._tell(node, now_ns) for node in self._peers]
+    def _tell_all(self) -> None:
+        """Something is new: everybody shall know soon."""
+        for peer in self._peers.values():
+            peer.told_ns = None
+
+    def _tell_due(self, now_ns: int) -> list[Effect]:
+        """A few at a time, the leader first: all of a large cluster at once would hold the loop up."""
+        due = [(node != self._leader, peer.told_ns or 0, node) for node, peer in self._peers.items()
+               if self._is_due(peer, now_ns)]  # fmt: skip
+        return [self._tell(node, now_ns) for _, _, node in sorted(due)[:TOLD_AT_ONCE]]
+
+    @staticmethod
+    def _is_due(peer: Peer, now_ns: int) -> bool:
+        heard = peer.state is not None and now_ns < peer.heard_ns + 2 * REPEAT_NS
+        return peer.told_ns is None or now_ns >= peer.told_ns + (REPEAT_NS if heard else GREET_NS)
 
     # --- the leader's settings --------------------------------------------------------------------
 
@@ -174,7 +185,9 @@ class Exchange:
         peer.answered_ns = now_ns
         if ask.wanted != self._all:
             return [self._tell(sender, now_ns)]
-        return [Send(sender, messages.encode(values)) for values in messages.parts(self._all, self._facts)]
+        if not self._bodies:
+            self._bodies = tuple(messages.encode(values) for values in messages.parts(self._all, self._facts))
+        return [Send(sender, body) for body in self._bodies]
 
     def _gather(self, sender: int, values: Values, now_ns: int) -> list[Effect]:
         if sender != self._leader or values.all != self._wanted():
@@ -189,17 +202,18 @@ class Exchange:
         if made_of.digest(facts) != values.all:
             raise PeerError(f"settings of node {sender} that are not those of their digest")
         self._reference = (values.all, facts)
-        return self._settle(now_ns)
+        return [*self._settle(now_ns), *self._tell_due(now_ns)]
 
     # --- what follows -----------------------------------------------------------------------------
 
     def _settle(self, now_ns: int) -> list[Effect]:
-        """Compare, decide, and tell the others and the log what is new."""
+        """Compare, decide, tell the log what is new, and have the others told."""
         before = self.found, self.compared_with
         self._compare()
         effects = self._decide()
         if before != (self.found, self.compared_with):
-            effects += [*self._tell_all(now_ns), *self._notes(now_ns)]
+            self._tell_all()
+            effects += self._notes(now_ns)
         return effects
 
     def _compare(self) -> None:

@@ -18,7 +18,7 @@ from pgvigil.watchdog.pcp.protocol import Request
 USUAL_NS = 120 * NS_PER_S
 SOON_NS = 15 * NS_PER_S
 FORGET_NS = 600 * NS_PER_S
-LIMIT_MS = 10_000
+LIMIT_MS = 3000
 
 
 class Answer(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.drift import messages
 from pgvigil.watchdog.drift.compare import differences
 from pgvigil.watchdog.drift.diary import GRACE_NS
-from pgvigil.watchdog.drift.exchange import REPEAT_NS, SILENT_NS
+from pgvigil.watchdog.drift.exchange import REPEAT_NS, SILENT_NS, TOLD_AT_ONCE
 from pgvigil.watchdog.drift.facts import digest
 from pgvigil.watchdog.drift.messages import Ask, Values
 
@@ -205,6 +206,20 @@ def test_digests_of_another_scheme_are_no_part_of_a_majority() -> None:
         net.nodes[3].exchange.take(number, 1, 1, messages.encode(strange), net.now_ns)
     net.carry(3, net.nodes[3].exchange.tick(net.now_ns, 0, (1, 2, 3)))
     assert net.out() == []
+
+
+def test_in_a_large_cluster_a_node_tells_only_a_few_at_once_and_forgets_nobody() -> None:
+    net = Net(*[SAME] * 59, OTHER_VIP)
+    net.leader = 30
+    net.down = set(range(1, 25))
+    for _ in range(2 * REPEAT_S):
+        net.tick()
+        assert max(Counter(sent[0] for sent in net.way).values(), default=0) <= TOLD_AT_ONCE
+        net.arrive()
+    assert net.out() == [60]
+    for number in set(net.nodes) - net.down:
+        expected = [] if number == 60 else [60]
+        assert list(net.nodes[number].exchange.reports(net.now_ns)) == expected
 
 
 CHOICES = st.lists(st.sampled_from([SAME, OTHER_DRIVER, OTHER_VIP]), min_size=2, max_size=5)
