@@ -13,13 +13,14 @@ import pytest
 from tests.lab.reporting import LIMIT_S, MEANWHILE, PORTS, Answer, Load, Site
 
 from pgvigil.watchdog.demo.cluster import Cluster
-from pgvigil.watchdog.demo.lab import Host, Lab
+from pgvigil.watchdog.demo.lab import DATABASE_ADDRESS, Host, Lab
 from pgvigil.watchdog.demo.run import Finished, wait_until
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, require_services
 from pgvigil.watchdog.rolling.cluster import seen_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
+EFM = Path(__file__).parents[2] / "conf" / "efm" / "pgvigil-efm"
 PLACEHOLDERS = "%d %h %p %D %m %H %M %P %r %R %N %S"
 
 
@@ -103,3 +104,23 @@ def test_no_client_sees_a_half_loaded_report_even_if_the_run_is_killed(site: Sit
         assert len(seen) >= MEANWHILE
         assert {one.versions for one in seen} == {versions} and {one.server for one in seen} <= set(others)
     assert {one.versions for one in answers if not one.error} == {"1,1", "2,2"}
+
+
+def test_the_operations_for_efm_reach_every_pgpool(site: Site) -> None:
+    node = site.lab.node(1)
+    variable = f"PGVIGIL={' '.join(Cluster(site.lab).command(node))}"
+
+    def efm(*words: str) -> Finished:
+        return site.lab.run(node, ("env", variable, str(EFM), *words), LIMIT_S)
+
+    def is_up(port: int) -> bool:
+        answer = site.lab.run(node, Cluster(site.lab).command(node, "backend", "list", "--json"), LIMIT_S).checked()
+        return next(one for one in seen_of(json.loads(answer.out)) if one.port == port).is_up
+
+    assert efm("check_primary", DATABASE_ADDRESS, "5435").code == 0
+    assert efm("check_primary", DATABASE_ADDRESS).code == 255
+    efm("detach", DATABASE_ADDRESS, "5435").checked()
+    assert not is_up(5435)
+    efm("attach", DATABASE_ADDRESS, "5435").checked()
+    wait_until(lambda: is_up(5435), LIMIT_S, "every pgpool-II to use it again", 0.2)
+    assert json.loads(efm("watchdog", "--json").checked().out)["leader_id"] in (1, 2)
