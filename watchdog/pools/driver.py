@@ -38,7 +38,7 @@ STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
-OURS_NS = 60 * NS_PER_S
+OURS_NS = 10 * NS_PER_S
 """So long after a detach of ours pgpool-II may call its failover_command for it."""
 FIRST_REQUEST = 1 << 32
 """Requests of this module are numbered from here on, those of the control socket below."""

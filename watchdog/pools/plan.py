@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from pgvigil.watchdog.core.messages import SeenBackend
 from pgvigil.watchdog.core.record import DecisionKind, Document
-from pgvigil.watchdog.pools.incarnation import Incarnation
-from pgvigil.watchdog.pools.view import PoolBackend, View
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
 
 class OrderKind(enum.Enum):
