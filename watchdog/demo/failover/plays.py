@@ -7,7 +7,7 @@ vain is no error of the lab but its outcome.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pgvigil.ipc.clock import boottime_ns
@@ -211,8 +211,3 @@ PLAYS: dict[str, Play] = {
     "host-off": host_of_both_off,
     "kill-primary-and-leader": primary_and_leader_killed,
 }
-
-
-def scenarios(outcomes: Iterable[Outcome]) -> list[str]:
-    """The names of what was measured, in order of appearance."""
-    return list(dict.fromkeys(outcome.scenario for outcome in outcomes))
