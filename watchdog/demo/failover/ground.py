@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pgvigil.ipc.clock import boottime_ns
+from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError, PgvigilError
 from pgvigil.watchdog.demo.cluster import Cluster
 from pgvigil.watchdog.demo.failover import writer
@@ -21,13 +21,15 @@ from pgvigil.watchdog.demo.failover.command import PAUSE_FILE, PLACEHOLDERS
 from pgvigil.watchdog.demo.failover.ledger import Ledger
 from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, options, picture
 from pgvigil.watchdog.demo.lab import VIP, Host, Lab
-from pgvigil.watchdog.demo.records import Record, read_records
+from pgvigil.watchdog.demo.records import RECORD_BYTES, Record, read_records
 from pgvigil.watchdog.demo.run import Finished, kill_at_once, title, wait_until
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, Pgpool, query
 
 WRITE_EVERY_MS = 50
 SETTLE_LIMIT_S = 60.0
 COMMAND_LIMIT_S = 30
+NEWEST = 200
+"""So many of the newest writes are looked at for what happens now."""
 HBA = "host all all 10.77.0.0/24 trust\nhost replication all 10.77.0.0/24 trust\n"
 
 
@@ -180,14 +182,21 @@ class Ground:
 
     def wait_written(self, since_ns: int, limit_s: float = 40.0) -> None:
         """Wait until a write that was begun after an instant has been acknowledged."""
-        path = self._tape
 
         def written() -> bool:
-            size = path.stat().st_size if path.exists() else 0
-            newest = read_records(path, max(0, size - 24 * 200))
-            return any(record.answered_at_ns and record.asked_at_ns > since_ns for record in newest)
+            return any(record.answered_at_ns and record.asked_at_ns > since_ns for record in self._newest())
 
         wait_until(written, limit_s, "a write through the virtual IP", 0.05)
+
+    def _newest(self) -> list[Record]:
+        size = self._tape.stat().st_size if self._tape.exists() else 0
+        return read_records(self._tape, max(0, size - NEWEST * RECORD_BYTES))
+
+    def newest_writer(self) -> int:
+        """The last byte of the address of the backend that took a write within the last second; 0 if none did."""
+        since_ns = boottime_ns() - NS_PER_S
+        good = [record for record in self._newest() if record.answered_at_ns > since_ns]
+        return max(good, key=lambda record: record.answered_at_ns).who if good else 0
 
     def writes(self, since_ns: int) -> list[Record]:
         """All writes that were begun after an instant."""
