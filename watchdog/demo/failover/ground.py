@@ -14,16 +14,16 @@ from typing import Any
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError, PgvigilError
-from pgvigil.watchdog.demo.cluster import Cluster
 from pgvigil.watchdog.demo.failover import writer
 from pgvigil.watchdog.demo.failover.agent import order, socket_path
+from pgvigil.watchdog.demo.failover.cluster import QuickCluster
 from pgvigil.watchdog.demo.failover.command import PAUSE_FILE, PLACEHOLDERS
 from pgvigil.watchdog.demo.failover.ledger import Ledger
 from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, options, picture
 from pgvigil.watchdog.demo.lab import VIP, Host, Lab
 from pgvigil.watchdog.demo.records import RECORD_BYTES, Record, read_records
 from pgvigil.watchdog.demo.run import Finished, kill_at_once, title, wait_until
-from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, Pgpool, query
+from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, POSTGRES_PORT, Pgpool, query
 
 WRITE_EVERY_MS = 50
 SETTLE_LIMIT_S = 60.0
@@ -38,7 +38,7 @@ class Ground:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.cluster = Cluster(lab)
+        self.cluster = QuickCluster(lab)
         self.ledger = Ledger(lab.root / "ledger")
         self.pools = {node: Pgpool(lab, node, options(lab, self.cluster, node)) for node in lab.nodes}
         self.changes: dict[str, dict[str, Any]] = {}
@@ -201,6 +201,21 @@ class Ground:
     def writes(self, since_ns: int) -> list[Record]:
         """All writes that were begun after an instant."""
         return [record for record in read_records(self._tape) if record.asked_at_ns >= since_ns]
+
+    def leads_among(self, nodes: Iterable[Host]) -> bool:
+        """Whether one of these leads and has the virtual IP."""
+        views = [self.cluster.status(node) for node in nodes]
+        return any(view.role == "leader" and view.vip_up for view in views)
+
+    def wait_no_leader(self, node: Host) -> None:
+        """Wait until a host's pgvigil knows of no leader."""
+        wait_until(lambda: self.cluster.status(node).leader == 0, 20, f"{node.name} to know of no leader", 0.1)
+
+    # faults
+
+    def blind(self, nodes: Sequence[Host], victim: Host) -> None:
+        """Have these hosts' pgpool-IIs miss the PostgreSQL of another host, and nothing else."""
+        self.lab.drop([f"{self.lab.between(nodes, [victim])} tcp dport {POSTGRES_PORT} drop"])
 
     # commands of pgvigil
 
