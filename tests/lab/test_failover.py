@@ -137,3 +137,43 @@ def test_014_a_detach_by_hand_needs_no_quorum_at_the_pgpool_it_was_asked_of(grou
 def test_015_leader_and_backend_fail_together(ground: Ground) -> None:
     for outcome in PLAYS["host-off"](ground):
         assert outcome.holds, f"{outcome}\n{ground.log_tails()}"
+
+
+def test_018_a_false_primary_is_detached_where_there_is_a_majority_for_it(ground: Ground) -> None:
+    roles = Roles(ground)
+    false = roles.leader
+    ground.restart_pools({"detach_false_primary": "on"})
+    try:
+        for node in ground.lab.others(roles.leader):
+            ground.cluster.stop(node, "fast")
+        ground.wait_no_leader(roles.leader)
+        # One that was promoted by hand, and that no standby follows.
+        ground.order(false, "promote", event="by hand", term="", token="")
+        wait_seen_down(ground, roles.other, false)
+        assert ground.ledger.starts(roles.since_ns, "failover") == []
+        ground.cluster.start(ground.lab.others(roles.leader))
+        ground.wait_pictures(all_without(ground, false, roles.primary), ground.lab.nodes)
+        assert len(ground.ledger.starts(roles.since_ns, "failover")) == 1
+        assert len(ground.ledger.promotions(roles.since_ns)) == 1  # that by hand
+    finally:
+        ground.restart_pools({"detach_false_primary": "off"})
+
+
+def test_012_a_single_vote_is_enough_where_no_consensus_is_asked_for_but_not_without_a_quorum(ground: Ground) -> None:
+    roles = Roles(ground)
+    victim, others = roles.other, ground.lab.others(roles.leader)
+    ground.reconfigure({"failover": {"require_consensus": False}})
+    try:
+        for node in others:
+            ground.cluster.stop(node, "fast")
+        ground.wait_no_leader(roles.leader)
+        ground.blind([roles.leader], victim)
+        wait_seen_down(ground, roles.leader, victim)
+        assert ground.ledger.starts(roles.since_ns, "failover") == []
+        ground.wait_pictures(ground.whole(roles.primary), others)
+        ground.cluster.start(others)
+        ground.wait_pictures(all_without(ground, victim, roles.primary), ground.lab.nodes)
+        assert len(ground.ledger.starts(roles.since_ns, "failover")) == 1
+    finally:
+        ground.lab.heal()
+        ground.reconfigure({"failover": {"require_consensus": True}})

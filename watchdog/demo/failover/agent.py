@@ -39,6 +39,7 @@ class Agent:
     def __init__(self, server: Server, ledger: Ledger) -> None:
         self._server = server
         self._ledger = ledger
+        self._promoting = threading.Lock()
         self._orders: dict[str, Callable[..., str | None]] = {
             "ping": lambda: "",
             "create": server.create,
@@ -61,11 +62,12 @@ class Agent:
 
     def _promote(self, **origin: str) -> str:
         """Promote it, once: a script that may be run again has to bear that it was done already."""
-        if not self._server.in_recovery():
-            return "is a primary already"
-        self._server.promote()
-        self._ledger.add("promoted", "failover", self._server.name, origin)
-        return "promoted"
+        with self._promoting:
+            if not self._server.in_recovery():
+                return "is a primary already"
+            self._server.promote()
+            self._ledger.add("promoted", "failover", self._server.name, origin)
+            return "promoted"
 
 
 class _Handler(socketserver.StreamRequestHandler):

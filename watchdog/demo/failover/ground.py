@@ -101,6 +101,23 @@ class Ground:
             self.cluster.changes.setdefault(section, {}).update(values)
         self.cluster.configure()
 
+    def reconfigure(self, changes: dict[str, dict[str, Any]]) -> None:
+        """Change what pgvigil's files say, and reload it on every host that runs it."""
+        for section, values in changes.items():
+            self.cluster.changes.setdefault(section, {}).update(values)
+        self.cluster.configure()
+        for node in self.cluster.running():
+            self.cluster.pgvigil(node, "reload").checked()
+
+    def restart_pools(self, changes: dict[str, object]) -> None:
+        """Change every pgpool.conf, and start pgpool-II again."""
+        for pool in self.pools.values():
+            pool.options.update(changes)
+            pool.kill9()
+            pool.start(wait=False)
+        for pool in self.pools.values():
+            pool.wait_ready()
+
     # PostgreSQL
 
     @staticmethod
