@@ -7,6 +7,7 @@ the fork, or messages are lost without a word.
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ import zmq
 from pgvigil.ipc import frames
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.codec import MAX_FRAME_BYTES
+from pgvigil.ipc.endpoints import file_of, give_to_group
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
 
 HIGH_WATER_MARK = 64
@@ -115,14 +117,17 @@ def harden(socket: zmq.Socket[bytes]) -> None:
 
 
 def bind(context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> zmq.Socket[bytes]:
-    """A hardened socket bound to an endpoint, or `CommandError`."""
+    """A hardened socket bound to an endpoint, or `CommandError`. Nobody else may connect to one on a path (0600)."""
     socket = context.socket(kind)
     harden(socket)
+    umask = os.umask(0o177)  # the folder may be open to a group, for another socket
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close()
         raise CommandError(f"cannot bind {endpoint}: {error.strerror}") from None
+    finally:
+        os.umask(umask)
     return socket
 
 
@@ -229,8 +234,13 @@ class Inbox:
 class ControlServer:
     """Requests of the command line: a ROUTER socket that remembers whom to answer."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, complain: Complain) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, complain: Complain, group: str = ""
+    ) -> None:
+        """`group`: whose members may connect, beside our own user."""
         self.socket = bind(context, zmq.ROUTER, endpoint)
+        if group:
+            give_to_group(file_of(endpoint), group, 0o660)
         self.complaints = Complaints(complain, "invalid requests")
         self._sequence = 0
 

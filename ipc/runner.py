@@ -147,6 +147,12 @@ class Runner:
         self._loop.watch(job.pipe, lambda: self._output(job))
         self._loop.watch(job.pidfd, lambda: self._ended(job))
 
+    def limit(self, label: str, at_ns: int) -> None:
+        """Running commands of that label have until `at_ns` at most; those that are being stopped are let be."""
+        for job, _ in self._jobs:
+            if job.label == label and not job.timed_out:
+                job.deadline_ns = min(job.deadline_ns, at_ns)
+
     def _output(self, job: _Job) -> None:
         if not job.read():
             self._loop.unwatch(job.pipe)

@@ -7,7 +7,6 @@ itself when the supervisor is gone: it hands over first, because nobody would re
 from __future__ import annotations
 
 import logging
-import os
 import random
 import signal
 from collections import deque
@@ -23,20 +22,23 @@ from pgvigil.ipc.errors import CommandError
 from pgvigil.ipc.frames import Health, Role, StopMode
 from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
-from pgvigil.ipc.runner import Result, Runner
+from pgvigil.ipc.runner import Runner
+from pgvigil.watchdog.asides import Asides
+from pgvigil.watchdog.backend_control import BackendControl, Unwatched
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.chronicle import Chronicle
+from pgvigil.watchdog.commander import Commander
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreRemoval, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
-from pgvigil.watchdog.core.messages import Message
+from pgvigil.watchdog.core.messages import Aside, Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
-from pgvigil.watchdog.settings import NOT_GUARANTEED, Settings
+from pgvigil.watchdog.settings import NOT_GUARANTEED, CommandSettings, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
 from pgvigil.watchdog.supervisor.daemon import revive
@@ -48,6 +50,7 @@ HOUSEKEEPING_NS = NS_PER_S
 COURIER_RETRY_NS = 20 * NS_PER_MS
 KEPT_EVENTS = 30
 EXIT_OK, EXIT_FAILED = 0, 1
+ORDERED_COMMANDS = ("escalation", "failover", "failback", "follow_primary")
 
 logger = logging.getLogger("pgvigil")
 
@@ -57,18 +60,30 @@ _chance = random.SystemRandom()
 
 def core_settings(settings: Settings) -> CoreSettings:
     """What the core is told."""
-    commands, removal = settings.commands, settings.cluster.removal
+    removal, failover = settings.cluster.removal, settings.failover
     return CoreSettings(
         node_id=settings.node_id,
         nodes=tuple(CoreNode(node.id, node.host, node.witness, node.priority) for node in settings.nodes),
         lease_ms=settings.cluster.lease_ms,
         renew_ms=settings.cluster.renew_ms,
         preempt=settings.cluster.preempt,
-        commands=(CoreCommand("escalation", commands.escalation.policy),) if commands.escalation else (),
+        commands=core_commands(settings.commands),
         removal=CoreRemoval(removal.shutdown, removal.lost_s * 1000, removal.no_show_s * 1000),
         quorum=QuorumRule(settings.cluster.quorum),
         tie_breaker=settings.cluster.tie_breaker,
+        consensus=CoreConsensus(
+            failover.require_consensus,
+            failover.half_votes,
+            failover.multiple_requests_from_node,
+            failover.consensus_timeout_s * 1000,
+        ),
     )
+
+
+def core_commands(commands: CommandSettings) -> tuple[CoreCommand, ...]:
+    """The commands that the core orders: all that are configured but the de-escalation, which is `Commander`'s own."""
+    found = {name: commands.get(name) for name in ORDERED_COMMANDS}
+    return tuple(CoreCommand(name, command.policy) for name, command in found.items() if command is not None)
 
 
 def run(settings: Settings, link: Link, life_interval_ns: int) -> int:
@@ -121,6 +136,7 @@ class Main:
         self._chronicle = Chronicle(peers)
         record, wait_until_ns = self._raise_boot()
         self.core = Watchdog(core_settings(settings), record, _chance.randrange, boottime_ns(), wait_until_ns)
+        self.commander = Commander(settings, self.runner, self.core, self.dispatch, self._note, self._end_if_done)
         self.writer = Writer(self._store)
         self._carrier = Carrier(self.writer, self.vip, lambda: self.dispatch(events.VipDown()), self._act)
         self._inbox = Inbox(self._context, endpoints.watchdog_endpoint(settings.process.run_dir), logger.warning)
@@ -130,10 +146,17 @@ class Main:
         ]
         to_lifecheck = endpoints.lifecheck_endpoint(settings.process.run_dir)
         self._upstream = Upstream(lambda: Outbox(self._context, to_lifecheck, "watchdog main"))
-        server = ControlServer(self._context, endpoints.control_endpoint(settings.process.run_dir), logger.warning)
-        run_dir = settings.process.run_dir
+        run_dir, group = settings.process.run_dir, settings.process.control_group
+        server = ControlServer(self._context, endpoints.control_endpoint(run_dir), logger.warning)
+        for_group = (
+            ControlServer(self._context, endpoints.group_endpoint(run_dir), logger.warning, group) if group else None
+        )
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
-        self.control = Control(server, Report(self), self.dispatch, self.outside.request)
+        report = Report(self)
+        self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
+        backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, Unwatched())
+        self.control.add(backends.verbs())
+        self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -151,10 +174,11 @@ class Main:
     def start(self, life_interval_ns: int) -> None:
         """Watch everything, take the first step, say that we are ready."""
         self.loop.watch(self._inbox.socket, self._reports)
-        self.loop.watch(self.control.socket, self.control.serve)
+        for socket in self.control.sockets:
+            self.loop.watch(socket, self.control.serve)
         self.loop.watch(self.writer.fd, self._written)
         self.loop.watch(self._link.fd, self._orders)
-        self.loop.on_signals((signal.SIGTERM,), lambda _: self.dispatch(events.Stop(StopMode.SMART)))
+        self.loop.on_signals((signal.SIGTERM,), lambda _: self._stop(StopMode.SMART))
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
@@ -205,17 +229,26 @@ class Main:
         self._stepping = True
         try:
             while self._pending:
-                effects = self.core.step(boottime_ns(), self._pending.popleft())
-                self._carrier.carry(effects)
+                taken = self._pending.popleft()
+                self._carrier.carry(self.core.step(boottime_ns(), taken))
+                self.commander.stepped(taken)
         finally:
             self._stepping = False
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._upstream.tell(self.core.question())
         self._say_news(boottime_ns())
+        self._end_if_done()
+
+    def _stop(self, mode: StopMode) -> None:
+        self.commander.stopping(mode)
+        self.dispatch(events.Stop(mode))
 
     def _message(self, sender: int, record_id: int, message: Message) -> None:
-        self.dispatch(events.Arrived(sender, record_id, message))
+        if isinstance(message, Aside):
+            self.asides.take(sender, message)
+        else:
+            self.dispatch(events.Arrived(sender, record_id, message))
 
     def _reports(self) -> None:
         for received in self._inbox.receive():
@@ -258,14 +291,13 @@ class Main:
             self.exit_status = EXIT_FAILED
             self.loop.stop()
             return
-        if self._finished and self._carrier.idle:
-            self.loop.stop()
+        self._end_if_done()
 
     def _orders(self) -> None:
         for received in self._link.receive():
             frame = received.frame
             if isinstance(frame, frames.StopOrder):
-                self.dispatch(events.Stop(frame.mode))
+                self._stop(frame.mode)
             elif isinstance(frame, frames.HandOverOrder):
                 self.control.hand_over_by_signal()
             elif isinstance(frame, frames.ReopenLogsOrder):
@@ -279,7 +311,7 @@ class Main:
             self.orphaned = True
             self.loop.unwatch(self._link.fd)
             logger.error("the supervisor is gone: hands over and ends")
-            self.dispatch(events.Stop(StopMode.SMART))
+            self._stop(StopMode.SMART)
 
     # --- effects out ------------------------------------------------------------------------------
 
@@ -291,39 +323,19 @@ class Main:
         elif isinstance(effect, events.Answer):
             self.control.answer(effect)
         elif isinstance(effect, events.StartCommand):
-            self._start_command(effect)
+            self.commander.start(effect)
         elif isinstance(effect, events.Finished):
             self._finished = True
-            if self._carrier.idle:
-                self.loop.stop()
+
+    def _end_if_done(self) -> None:
+        """A stop waits for the disk, and a little for the de-escalation."""
+        if self._finished and self._carrier.idle and not self.commander.de_escalating:
+            self.loop.stop()
 
     def _note(self, note: events.Note) -> None:
         self.events.append((boottime_ns(), note.text))
         logger.log(logging.getLevelNamesMapping()[note.level.value.upper()], "%s", note.text)
         self._due_ns = 0
-
-    def _start_command(self, order: events.StartCommand) -> None:
-        """P21: the lease is checked once more, right before the start."""
-        intent = order.intent
-        command = self.settings.commands.escalation
-        leads = self.core.state is State.LEADER  # while it hands over, its lease may still run
-        if command is None or not leads or not self.core.lease_held_at(boottime_ns()):
-            logger.warning("does not start %s for %s: the lease has ended", intent.name, intent.event)
-            self.dispatch(events.CommandEnded(intent.token, False))
-            return
-        environment = {
-            **os.environ,
-            "PGVIGIL_TERM": str(intent.term),
-            "PGVIGIL_TOKEN": str(intent.token),
-            "PGVIGIL_EVENT": intent.event,
-            "PGVIGIL_NODE_ID": str(self.settings.node_id),
-        }
-
-        def done(result: Result) -> None:
-            logger.info("%s", result.describe())
-            self.dispatch(events.CommandEnded(intent.token, result.exit_status == 0 and not result.timed_out))
-
-        self.runner.start(intent.name, command.run, command.timeout_s * 1000, done, environment)
 
     # --- what others are told ---------------------------------------------------------------------
 

@@ -103,13 +103,14 @@ class VipSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """[process]; `log` is "stderr", "syslog" or "file:/absolute/path"."""
+    """[process]; `log` is "stderr", "syslog" or "file:/absolute/path"; `control_group` is empty for nobody."""
 
     run_dir: str
     state_dir: str
     log: str
     log_level: str
     hang_timeout_ms: int
+    control_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,28 @@ class UserCommand:
 
 @dataclass(frozen=True, slots=True)
 class CommandSettings:
-    """[commands]; None where nothing is configured."""
+    """[commands], in the order of `config.schema.COMMAND_NAMES`; None where nothing is configured."""
 
-    escalation: UserCommand | None
+    escalation: UserCommand | None = None
+    de_escalation: UserCommand | None = None
+    failover: UserCommand | None = None
+    failback: UserCommand | None = None
+    follow_primary: UserCommand | None = None
+
+    def get(self, name: str) -> UserCommand | None:
+        """The command of that name, if it is configured."""
+        found: UserCommand | None = getattr(self, name) if name in self.__slots__ else None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverSettings:
+    """[failover]: how many pgpool-IIs have to report a backend, and how long a report waits for the others."""
+
+    require_consensus: bool = True
+    half_votes: bool = False
+    multiple_requests_from_node: bool = False
+    consensus_timeout_s: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +154,7 @@ class PgpoolSettings:
 
     pcp_user: str = ""
     pcp_password_file: str = ""
+    pid_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +171,7 @@ class Settings:
     commands: CommandSettings
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
+    failover: FailoverSettings = FailoverSettings()
 
     @property
     def node(self) -> NodeSettings:

@@ -129,19 +129,19 @@ MUTANTS = (
         "the rule shortens the overlap after a pause of the whole machine, which is the stated limit",
     ),
     _m(
-        "releases before gate and address are down", "P8", "leading",
+        "releases before gate and address are down", "P8", "handing_over",
         ("        self.go(Trigger.RELEASES, hand_over.reason)\n"
          "        self.emit(CloseGate())\n        self.emit(DropVip())\n",
          "        self.go(Trigger.RELEASES, hand_over.reason)\n        self.on_vip_down()\n"),
         profile="handover",
     ),
     _m(
-        "release not durable before it is sent", "P8", "leading",
+        "release not durable before it is sent", "P8", "handing_over",
         ("        self.persist(released_term=lease.term)\n", ""),
         profile="handover",
     ),
     _m(
-        "renews after it has released", "P8", "leading",
+        "renews after it has released", "P8", "handing_over",
         ("        self.go(Trigger.RELEASED)\n",
          "        self._send_renewal(lease, lease.renew(self.now_ns, self.lease_ns // NS_PER_MS))\n"
          "        self.go(Trigger.RELEASED)\n"),
@@ -210,7 +210,7 @@ MUTANTS = (
         profile="restart",
     ),
     _m(
-        "every stop is a clean one", "P14", "leading",
+        "every stop is a clean one", "P14", "handing_over",
         ("clean_stop=free and self.now_ns >= self.restart_wait_until_ns", "clean_stop=True"),
         profile="restart", limit=60,
     ),

@@ -39,7 +39,8 @@ def _run(argv: list[str]) -> int:
         commands.print_help(sys.stderr)
         return codes.USAGE
     options.argv = argv
-    command = next(command for command in parser.COMMANDS if command.name == options.command)
+    command = next(one for one in parser.COMMANDS if options.command in (one.name, *one.aliases))
+    options.command = command.name
     function: Callable[[object], int] = getattr(importlib.import_module(command.module), command.function)
     try:
         return function(options)

@@ -34,7 +34,7 @@ def status(options: argparse.Namespace) -> int:
 
 def read(run_dir: str) -> render.Reading:
     """Everything that can be known of this node now."""
-    pid = node.supervisor_pid(run_dir)
+    pid = node.supervisor_pid(run_dir) if node.may_know(run_dir) else 0
     if pid is None:
         return render.Reading(None, None, node.not_running(run_dir))
     try:

@@ -29,9 +29,22 @@ def run_dir_of(options: argparse.Namespace) -> str:
     place = find_place(config_path(options))
     if place.note:
         print(f"pgvigil: {place.note}", file=sys.stderr)
-    if os.path.isdir(place.run_dir) and not os.access(place.run_dir, os.R_OK | os.X_OK):
-        raise NotAllowed(f"{place.run_dir}: permission denied; run this as root or as the user of pgvigil")
+    if os.path.isdir(place.run_dir) and not os.access(place.run_dir, os.X_OK):
+        who = "root, as the user of pgvigil, or as a member of control_group"
+        raise NotAllowed(f"{place.run_dir}: permission denied; run this as {who}")
     return place.run_dir
+
+
+def may_know(run_dir: str) -> bool:
+    """Whether this user may look at the pid file; a member of control_group may not."""
+    return os.access(run_dir, os.R_OK)
+
+
+def endpoint_of(run_dir: str) -> str:
+    """The socket that this user may ask: the owner's, or the one for members of control_group."""
+    from pgvigil.ipc.endpoints import control_endpoint, group_endpoint
+
+    return control_endpoint(run_dir) if may_know(run_dir) else group_endpoint(run_dir)
 
 
 def supervisor_pid(run_dir: str) -> int | None:
@@ -47,9 +60,8 @@ def not_running(run_dir: str) -> str:
 def ask_json(run_dir: str, verb: str, timeout_ms: int = ASK_TIMEOUT_MS) -> dict[str, Any]:
     """The JSON object that watchdog main answers, or `CommandError`."""
     from pgvigil.ipc.channel import ControlClient
-    from pgvigil.ipc.endpoints import control_endpoint
 
-    client = ControlClient(control_endpoint(run_dir))
+    client = ControlClient(endpoint_of(run_dir))
     try:
         replies = list(client.ask(verb, (), timeout_ms))
     finally:

@@ -29,6 +29,7 @@ class Argument:
     flag: bool = False
     default: str | float | None = None
     optional: bool = False
+    many: bool = False
     kind: Callable[[str], object] = str
     files: bool = False
 
@@ -44,6 +45,7 @@ class Command:
     module: str
     function: str
     arguments: tuple[Argument, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def seconds(text: str) -> float:
@@ -89,8 +91,19 @@ PCP_REQUESTS = (
 
 _SERVICE = "pgvigil.watchdog.cli.service"
 _CLUSTER = "pgvigil.watchdog.cli.cluster"
+_FAILOVER = "pgvigil.watchdog.cli.failover"
 _FILES = "pgvigil.watchdog.cli.files"
 _INFORM = "pgvigil.watchdog.cli.inform"
+
+_CALLED = "Called by pgpool-II, as its user. Waits for what the cluster decides: 0 if it was decided and the leader's "
+_ENDS = (
+    "command ended well, or none is configured; 1 if not, with the reason on standard error; 2 for a mistake in the "
+    "values. Values that are missing at the end are empty."
+)
+_VALUES = (
+    Argument(("value",), "%%d %%h %%p %%D %%m %%H %%M %%P %%r %%R %%N %%S in this order", metavar="VALUE", many=True),
+    Argument(("--timeout",), "how long to wait (default: 120)", metavar="SECONDS", default=120.0, kind=seconds),
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -206,6 +219,44 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "backend", "show, attach, detach or promote a PostgreSQL server",
+        "Works on what all pgpool-IIs together have agreed on; from any node. An order needs no consensus, is logged "
+        "as an operator's, runs the configured command once, and reaches every pgpool-II. Name the backend by its id, "
+        "HOST:PORT, or HOST if there is only one. Exit code 4: the outcome is unknown (list: no leader is known).",
+        (
+            ("pgvigil backend list", "agreed status, and what each pgpool-II says"),
+            ("pgvigil backend detach pg-a --reason 'new disk'", "in all pgpool-IIs"),
+            ("pgvigil backend attach pg-a:5432", "again"),
+            ("pgvigil backend promote 1 --switchover", "run the failover command, with 1 as the new primary"),
+        ),
+        "pgvigil.watchdog.cli.backend", "backend",
+        (
+            Argument(("action",), "what to do", ("list", "attach", "detach", "promote")),
+            Argument(("target",), "which backend", metavar="ID|HOST[:PORT]", optional=True),
+            Argument(("--reason",), "why, for status and log", metavar="TEXT", default=""),
+            Argument(("--switchover",), "promote: run the failover command for the old primary first", flag=True),
+            Argument(("--json",), "print one JSON object", flag=True),
+        ),
+    ),
+    Command(
+        "failover", "report to the cluster that a backend has failed",
+        _CALLED + _ENDS,
+        (("failover_command = 'pgvigil failover %d %h %p %D %m %H %M %P %r %R %N %S'", "in pgpool.conf"),),
+        _FAILOVER, "call", _VALUES,
+    ),
+    Command(
+        "failback", "report to the cluster that a backend was attached",
+        _CALLED + _ENDS,
+        (("failback_command = 'pgvigil failback %d %h %p %D %m %H %M %P %r %R %N %S'", "in pgpool.conf"),),
+        _FAILOVER, "call", _VALUES,
+    ),
+    Command(
+        "follow-primary", "wait until a backend follows the new primary",
+        _CALLED + _ENDS,
+        (("follow_primary_command = 'pgvigil follow_primary %d %h %p %D %m %H %M %P %r %R'", "in pgpool.conf"),),
+        _FAILOVER, "call", _VALUES, ("follow_primary",),
+    ),
+    Command(
         "bootstrap", "found the cluster without the voters that are missing",
         "A new cluster waits until every voter has answered. Use this once, on one node, if one of them cannot come; "
         "never if a cluster of these nodes may exist already.",
@@ -280,6 +331,7 @@ def build() -> argparse.ArgumentParser:
         examples = "\n".join(f"  {line:<45} {note}" for line, note in command.examples)
         sub = commands.add_parser(
             command.name,
+            aliases=list(command.aliases),
             help=command.summary,
             description=command.text,
             epilog=f"example:\n{examples}" if len(command.examples) == 1 else f"examples:\n{examples}",
@@ -297,6 +349,8 @@ def _add(parser: argparse.ArgumentParser, arguments: Sequence[Argument], suppres
         default = argparse.SUPPRESS if suppress else argument.default
         if argument.flag:
             parser.add_argument(*argument.names, action="store_true", help=argument.help)
+        elif argument.many:
+            parser.add_argument(*argument.names, nargs="*", metavar=argument.metavar, help=argument.help)
         elif argument.optional:
             parser.add_argument(*argument.names, nargs="?", metavar=argument.metavar, help=argument.help)
         else:

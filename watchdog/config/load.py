@@ -20,17 +20,19 @@ from pgvigil.lifecheck.settings import (
     QuerySettings,
     UpstreamSettings,
 )
-from pgvigil.watchdog.config import host_rules, keys, local_rules, rules
+from pgvigil.watchdog.config import command_rules, host_rules, keys, local_rules, rules
 from pgvigil.watchdog.config.identity import own_node_id
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.local import LocalNetwork, local_network
 from pgvigil.watchdog.config.pgpool_rules import pgpool_socket
 from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
+from pgvigil.watchdog.config.schema import COMMAND_NAMES
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
 from pgvigil.watchdog.settings import (
     ClusterSettings,
     CommandSettings,
+    FailoverSettings,
     Fence,
     NodeSettings,
     PathSettings,
@@ -111,6 +113,7 @@ def _this_machine(
     local_rules.own_paths_are_here(problems, own, network)
     local_rules.tie_breaker_is_elsewhere(problems, draft, own, network)
     host_rules.host_can_be_watched(problems, draft, network)
+    command_rules.control_group_is_here(problems, draft)
     if own.section.get("role") == "witness" or not draft["vip"].get("addresses"):
         return "", {}
     interface = local_rules.vip_interface(problems, draft, network)
@@ -162,9 +165,10 @@ class _Assembly:
             heartbeats=self._heartbeats(cluster, process, own, peers),
             lifecheck=self._lifecheck(process, own, peers),
             vip=self._vip(),
-            commands=CommandSettings(self._command("escalation")),
+            commands=CommandSettings(*map(self._command, COMMAND_NAMES)),
             process=process,
             pgpool=self._pgpool(),
+            failover=self._failover(),
         )
 
     def _cluster(self) -> ClusterSettings:
@@ -199,11 +203,23 @@ class _Assembly:
             log=table.get("log"),
             log_level=table.get("log_level"),
             hang_timeout_ms=table.get("hang_timeout_ms"),
+            control_group=table.get("control_group") or "",
         )
 
     def _pgpool(self) -> PgpoolSettings:
         table = self.draft["pgpool"]
-        return PgpoolSettings(table.get("pcp_user") or "", table.get("pcp_password_file") or "")
+        return PgpoolSettings(
+            table.get("pcp_user") or "", table.get("pcp_password_file") or "", table.get("pid_file") or ""
+        )
+
+    def _failover(self) -> FailoverSettings:
+        table = self.draft["failover"]
+        return FailoverSettings(
+            table.get("require_consensus"),
+            table.get("half_votes"),
+            table.get("multiple_requests_from_node"),
+            table.get("consensus_timeout_s"),
+        )
 
     def _node(self, node: NodeDraft) -> NodeSettings:
         table, own = node.section, node is self.own

@@ -13,6 +13,14 @@ from pgvigil.watchdog.config import keys
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft, Section
 
+_OF_PGPOOL = {
+    "escalation": "wd_escalation_command",
+    "de_escalation": "wd_de_escalation_command",
+    "failover": "failover_command",
+    "failback": "failback_command",
+    "follow_primary": "follow_primary_command",
+}
+
 
 def pgpool_watchdog_leads_alone(problems: Problems, draft: Draft) -> None:
     """Nothing of pgvigil may act as if it led."""
@@ -41,11 +49,11 @@ def _nothing_of_a_leader(problems: Problems, draft: Draft) -> None:
             "pgpool-II's own watchdog carries the virtual IP (pgpool.watchdog), and two that move it would fight",
             "expected no addresses here, and delegate_ip in pgpool.conf",
         )
-    if "escalation" in draft.commands:
+    for name in draft.commands:
         problems.mistake(
-            ("commands", "escalation"),
+            ("commands", name),
             "pgpool-II's own watchdog decides who leads (pgpool.watchdog), and it may be another node",
-            "expected wd_escalation_command in pgpool.conf",
+            f"expected {_OF_PGPOOL[name]} in pgpool.conf",
         )
 
 

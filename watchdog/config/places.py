@@ -6,6 +6,8 @@ the file, so this reads as much as is there and says what it assumed; it never j
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 
@@ -35,6 +37,8 @@ def find_place(path: str) -> Place:
     except Wrong as wrong:
         return Place(_RUN_DIR.default, f"run_dir {wrong.wrong}; looking into {_RUN_DIR.default}")
     except Unreadable as error:
+        if error.wrong.endswith(os.strerror(errno.EACCES)):  # pgpool-II's user need not be able to read it
+            return Place(_RUN_DIR.default, f"{path}: {error.wrong}; looking into {_RUN_DIR.default}")
         if not error.line:
             raise ConfigError(f"{path}: {error.wrong}; {error.expected}") from None
         return _guess(path, error)

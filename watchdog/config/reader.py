@@ -146,11 +146,7 @@ def _commands(problems: Problems, value: object) -> dict[str, Section]:
     if not isinstance(value, dict):
         problems.mistake(("commands",), f"is {type_name(value)}", "expected a table")
         return {}
-    known = (*schema.COMMAND_NAMES, *schema.LATER_COMMANDS)
-    _unknown(problems, ("commands",), value, known, "command")
-    for name in schema.LATER_COMMANDS:
-        if name in value:
-            problems.mistake(("commands", name), "is not in this version", "remove it")
+    _unknown(problems, ("commands",), value, schema.COMMAND_NAMES, "command")
     return {
         name: _section(problems, ("commands", name), value[name], schema.COMMAND_ENTRY)
         for name in schema.COMMAND_NAMES

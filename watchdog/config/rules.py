@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pgvigil.ipc import endpoints
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.lifecheck.settings import split_upstream
-from pgvigil.watchdog.config import host_rules, keys
+from pgvigil.watchdog.config import command_rules, host_rules, keys
 from pgvigil.watchdog.config.kinds import ip_literal
 from pgvigil.watchdog.config.pgpool_rules import pgpool_watchdog_leads_alone
 from pgvigil.watchdog.config.problems import Problems
@@ -434,6 +434,10 @@ RULES: tuple[Rule, ...] = (
     pcp_password_is_private,
     query_password_is_private,
     pgpool_watchdog_leads_alone,
+    command_rules.backends_are_watched,
+    command_rules.placeholders_are_known,
+    command_rules.de_escalation_runs_once,
+    command_rules.consensus_makes_sense,
     run_dir_is_short,
     folders_differ,
     heartbeat_is_a_method,

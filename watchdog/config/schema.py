@@ -230,11 +230,43 @@ COMMAND_ENTRY = (
     Key("policy", kinds.choice("once", "retry"), "once", "Whether the next leader runs it again if in doubt."),
 )
 
-COMMAND_NAMES = ("escalation",)
-LATER_COMMANDS = ("de_escalation", "failover", "failback", "follow_primary")
+COMMAND_NAMES = ("escalation", "de_escalation", "failover", "failback", "follow_primary")
+
+FAILOVER = (
+    Key(
+        "require_consensus",
+        kinds.boolean(),
+        True,
+        "Whether a majority of the pgpool-IIs has to report a backend (`failover_require_consensus`).",
+    ),
+    Key(
+        "half_votes",
+        kinds.boolean(),
+        False,
+        "Whether half of an even number of pgpool-IIs is enough (`enable_consensus_with_half_votes`).",
+    ),
+    Key(
+        "multiple_requests_from_node",
+        kinds.boolean(),
+        False,
+        "Whether several reports of one pgpool-II count (`allow_multiple_failover_requests_from_node`).",
+    ),
+    Key(
+        "consensus_timeout_s",
+        kinds.integer(1, 600, "s"),
+        10,
+        "How long a report waits for others; then the backend is quarantined on that pgpool-II.",
+    ),
+)
 
 PROCESS = (
     Key("run_dir", kinds.absolute_path("expected an absolute path"), "/run/pgvigil", "Sockets and pid file; 0700."),
+    Key(
+        "control_group",
+        kinds.text("expected the name of a group"),
+        DERIVED,
+        "Unix group whose members may call `pgvigil failover` and look at the status; default: nobody but the owner.",
+    ),
     Key("state_dir", kinds.absolute_path("expected an absolute path"), "/var/lib/pgvigil", "The durable record."),
     Key("log", kinds.log_target(), "stderr", "stderr, syslog or file:/absolute/path."),
     Key("log_level", kinds.choice("debug", "info", "warning", "error"), "info", "Least level that is logged."),
@@ -250,10 +282,13 @@ TABLES: dict[str, tuple[Key, ...]] = {
     "vip": VIP,
     "lifecheck": LIFECHECK,
     "pgpool": PGPOOL,
+    "failover": FAILOVER,
     "process": PROCESS,
     "status": STATUS,
 }
-TOP_LEVEL = ("cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "commands", "process", "status")
+TOP_LEVEL = (
+    "cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "failover", "commands", "process", "status",
+)  # fmt: skip
 REQUIRED_TABLES = ("cluster", "node")
 # Every table under the name that documentation uses for it.
 ALL: dict[str, tuple[Key, ...]] = {**TABLES, "node": NODE, "node.path": PATH, "commands.*": COMMAND_ENTRY}

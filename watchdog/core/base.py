@@ -49,6 +49,16 @@ class CoreRemoval:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreConsensus:
+    """How many pgpool-IIs have to report a backend before it is failed over, and how long a report waits for others."""
+
+    required: bool = True
+    half_votes: bool = False
+    several_from_node: bool = False
+    timeout_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """What the core is told once: `nodes` tells peers, not voters (P18).
 
@@ -64,6 +74,7 @@ class CoreSettings:
     removal: CoreRemoval = CoreRemoval()
     quorum: QuorumRule = QuorumRule.MAJORITY
     tie_breaker: str = ""
+    consensus: CoreConsensus = CoreConsensus()
 
     @property
     def stagger_ns(self) -> int:
@@ -203,6 +214,7 @@ class Base(ABC):
         # beliefs
         self.views = Views(Health.UNKNOWN, "lifecheck has not reported yet", ())
         self.fence = FenceState(True, "")
+        self.obstacles: dict[str, str] = {}
         self.doubt_until_ns = 0
         self.expected_wake_ns: int | None = None
         self.stopping: str | None = None
@@ -343,6 +355,8 @@ class Base(ABC):
             return f"its pgpool-II is {self.views.pgpool.value}: {self.views.evidence}"
         if self.views.unfit:
             return self.views.unfit
+        if self.obstacles:
+            return next(iter(self.obstacles.values()))
         if not self.fence.can_hold:
             return f"it cannot hold the VIP safely: {self.fence.reason}"
         return None

@@ -138,6 +138,12 @@ class Watchdog(Commanding):
     def _fence(self, event: events.FenceState) -> None:
         self.fence = event
 
+    def _obstacle(self, event: events.Obstacle) -> None:
+        if event.reason:
+            self.obstacles[event.name] = event.reason
+        else:
+            self.obstacles.pop(event.name, None)
+
     def _stop(self, event: events.Stop) -> None:
         if event.mode is StopMode.IMMEDIATE:
             raise InvariantError("an immediate stop never asks the core")
@@ -157,6 +163,7 @@ _HANDLERS: dict[type, Callable[[Watchdog, Any], None]] = {
     events.Leave: Watchdog.on_leave,
     events.Stop: Watchdog._stop,
     events.CommandEnded: Watchdog.on_command_ended,
+    events.Obstacle: Watchdog._obstacle,
 }
 
 _MESSAGES: dict[type, Callable[[Watchdog, int, int, Any], None]] = {

@@ -10,8 +10,8 @@ import enum
 from dataclasses import dataclass
 
 from pgvigil.ipc.frames import Health, StopMode
-from pgvigil.watchdog.core.messages import Message
-from pgvigil.watchdog.core.record import Intent, Record
+from pgvigil.watchdog.core.messages import Message, SeenBackend
+from pgvigil.watchdog.core.record import DecisionKind, Intent, Record
 
 # --- events -------------------------------------------------------------------------------------------
 
@@ -122,11 +122,45 @@ class CommandEnded:
 
     token: int
     succeeded: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A reason of the shell why this node must not lead; an empty `reason` takes it back."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendsSeen:
+    """What the local pgpool-II makes of the backends, or why that is not known (`problem`)."""
+
+    backends: tuple[SeenBackend, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskDecision:
+    """Somebody on this node wants a decision on a backend: an operator, its pgpool-II, or who noticed a change by hand.
+
+    The final answer comes as `Answer`, at `until_ns` at the latest. `arguments` are pgpool-II's placeholders ("d=0").
+    """
+
+    request_id: int
+    kind: DecisionKind
+    backend_id: int
+    operator: bool
+    reason: str
+    arguments: tuple[str, ...]
+    until_ns: int
 
 
 Event = (
     Started | Tick | Arrived | Views | FenceState | VipDown
     | SwitchOver | Bootstrap | ChangeVoters | Leave | Stop | CommandEnded
+    | Obstacle | BackendsSeen | AskDecision
 )  # fmt: skip
 
 # --- effects ------------------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pgvigil.watchdog.core.record import Cause, Document, Stamp
+from pgvigil.watchdog.core.record import BLANK_STAMP, BackendRole, Cause, DecisionKind, Document, Stamp
 
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The leader renews its lease; `document` only if the receiver seems to lack it (P1)."""
+    """The leader renews its lease; `document` only if the receiver seems to lack it (P1).
+
+    `committed` is the newest stamp that the leader knows to be committed: followers act on no other document.
+    """
 
     term: int
     boot: int
@@ -22,6 +25,7 @@ class Renew:
     lease_ms: int
     stamp: Stamp
     document: Document | None
+    committed: Stamp = BLANK_STAMP
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +181,87 @@ class TellVoters:
     text: str
 
 
+class SeenStatus(enum.Enum):
+    """A backend's status in one pgpool-II. WAITING: up, and no client has used it yet."""
+
+    UNUSED = "unused"
+    WAITING = "waiting"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBackend:
+    """A backend as one pgpool-II has it.
+
+    `failed`: it is down there, PostgreSQL does not answer that node either, and the cluster has agreed on up by its
+    `decision`: a standing vote for down, until one of it changes.
+    """
+
+    backend_id: int
+    host: str
+    port: int
+    status: SeenStatus
+    role: BackendRole
+    failed: bool
+    decision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a node's pgpool-II makes of the backends; repeated, the newest `number` of a `boot` counts.
+
+    `problem`: why it is not known, and then `backends` are the last ones known, or none.
+    """
+
+    boot: int
+    number: int
+    backends: tuple[SeenBackend, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskBackend:
+    """A node asks the leader for a decision and repeats it until it is answered.
+
+    `decision` is the backend's as the asker knew it: a late copy finds another one and changes nothing. `arguments` are
+    pgpool-II's placeholders ("d=0"). `operator`: on the word of a person, so no consensus is needed.
+    """
+
+    boot: int
+    request_id: int
+    kind: DecisionKind
+    backend_id: int
+    operator: bool
+    decision: int
+    reason: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellBackend:
+    """The leader's answer to `AskBackend`; BUSY: not yet, `text` says what it waits for."""
+
+    boot: int
+    request_id: int
+    outcome: Outcome
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Something between two shells that the core never sees; `number` counts within a `boot`."""
+
+    topic: str
+    boot: int
+    number: int
+    body: bytes
+
+
 Message = (
     Renew | Ack | RenewRefused | Release | PreVote | Vote | Granted | Refused
     | Hello | Found | AskHandOver | TellHandOver | AskVoters | TellVoters
+    | Seen | AskBackend | TellBackend | Aside
 )  # fmt: skip
 
 # Append-only: a number is never used again.
@@ -198,5 +280,9 @@ KINDS: dict[int, type[Message]] = {
     12: TellHandOver,
     13: AskVoters,
     14: TellVoters,
+    15: Seen,
+    16: AskBackend,
+    17: TellBackend,
+    18: Aside,
 }
 NUMBERS: dict[type[Message], int] = {kind: number for number, kind in KINDS.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 NOBODY = 0
 KEPT_REMOVALS = 32
 
@@ -71,7 +71,8 @@ class Removed:
 class Intent:
     """A command that one incarnation of a leader means to run, or has run (P17).
 
-    `token` is the fencing token within the term. `state` is pending, running, done, failed or unknown.
+    `token` is the fencing token within the term. `state` is pending, running, done, failed or unknown. `arguments` are
+    pgpool-II's placeholders with their values ("d=0"), `detail` is what came of it, in one line.
     """
 
     name: str
@@ -81,6 +82,59 @@ class Intent:
     boot: int
     token: int
     state: str
+    arguments: tuple[str, ...] = ()
+    detail: str = ""
+
+
+class BackendStatus(enum.Enum):
+    """What all pgpool-IIs shall do with a backend."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class BackendRole(enum.Enum):
+    """PRIMARY and STANDBY with streaming replication, MAIN and REPLICA without."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+    MAIN = "main"
+    REPLICA = "replica"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One PostgreSQL server as the cluster has agreed on it; `decision` is the number of what changed it last."""
+
+    backend_id: int
+    host: str
+    port: int
+    status: BackendStatus
+    role: BackendRole
+    reason: str
+    decision: int
+
+
+class DecisionKind(enum.Enum):
+    """What can be decided of a backend. FOLLOW is only asked for: it belongs to the decision that made a primary."""
+
+    DOWN = "down"
+    UP = "up"
+    PROMOTE = "promote"
+    FOLLOW = "follow"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One numbered change of the backends. `by` is the node that asked first; `operator`: without consensus."""
+
+    number: int
+    kind: DecisionKind
+    backend_id: int
+    operator: bool
+    by: int
+    reason: str
 
 
 class QuorumRule(enum.Enum):
@@ -95,7 +149,8 @@ class Document:
     """The small replicated state. `lease_ms` is L, the length that every promise and lease has (P19).
 
     `removed` remembers why nodes are voters no more, the newest last: for status, and for those that may come back.
-    Formats 1 and 2 of the record knew no `quorum` and no `tie_breaker`: they mean a majority.
+    Formats 1 and 2 of the record knew no `quorum` and no `tie_breaker`: they mean a majority. Format 3 had no backends.
+    `backends` is what was agreed on, `decided` the number of the newest decision, `decisions` the newest of them.
     """
 
     stamp: Stamp
@@ -107,11 +162,18 @@ class Document:
     removed: tuple[Removed, ...] = ()
     quorum: QuorumRule = QuorumRule.MAJORITY
     tie_breaker: str = ""
+    backends: tuple[Backend, ...] = ()
+    decided: int = 0
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def terms_of_half(self) -> tuple[tuple[Voter, ...], int, str]:
         """P22 b: what stands still while the rule is half."""
         return self.voters, self.lease_ms, self.tie_breaker
+
+    def backend(self, backend_id: int) -> Backend | None:
+        """The backend of that id, if there is one."""
+        return next((backend for backend in self.backends if backend.backend_id == backend_id), None)
 
     def voter(self, node_id: int) -> Voter | None:
         """The voter of that id, if there is one."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pgvigil.watchdog.core.base import Change, HandOver, Wish
 from pgvigil.watchdog.core.events import ChangeVoters, Leave, Level
-from pgvigil.watchdog.core.leading import HALF_FIRST, TOO_EARLY, Leading
+from pgvigil.watchdog.core.handing_over import HandingOver
+from pgvigil.watchdog.core.leading import HALF_FIRST, TOO_EARLY
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import AskVoters, Outcome, TellVoters
 from pgvigil.watchdog.core.record import NOBODY, SENTENCES, Cause, Document
@@ -20,7 +21,7 @@ WISH_NS = 10_000 * NS_PER_MS
 Answer = tuple[Outcome, str]
 
 
-class Voters(Leading):
+class Voters(HandingOver):
     """Changes of the voters, on the node that is asked and on the leader."""
 
     # --- the node that is asked -------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
 from pgvigil.watchdog.status import outside
+from pgvigil.watchdog.status.backends import listing
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -80,6 +81,7 @@ class Report:
             "vip": self._vip(now_ns),
             "troubles": self._troubles(now_ns),
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
+            "backends": self.backends(now_ns),
             "external": outside.reports(main.outside, now_ns),
             "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
@@ -97,6 +99,11 @@ class Report:
                 {"at_ns": at_ns, "age_ms": (now_ns - at_ns) // NS_PER_MS, "text": text} for at_ns, text in main.events
             ],
         }
+
+    def backends(self, now_ns: int) -> dict[str, object]:
+        """What was agreed on the backends, and what each pgpool-II makes of them."""
+        core = self._main.core
+        return listing(core.document, core.committed(), {})
 
     def _state(self) -> str:
         core = self._main.core

@@ -71,6 +71,7 @@ def table(settings: Settings, life_interval_ns: int) -> tuple[ChildSpec, ...]:
             settings,
             endpoints.watchdog_endpoint(run_dir),
             endpoints.control_endpoint(run_dir),
+            *([endpoints.group_endpoint(run_dir)] if settings.process.control_group else []),
             vital=True,
         ),
     )

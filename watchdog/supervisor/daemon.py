@@ -138,7 +138,7 @@ def _prepare(
     settings: Settings, parts: Callable[[], Parts], notifier: Notifier, on_started: Callable[[], None], revived: bool
 ) -> Supervisor:
     process = settings.process
-    endpoints.ensure_run_dir(process.run_dir)
+    endpoints.ensure_run_dir(process.run_dir, process.control_group)
     os.makedirs(process.state_dir, mode=0o700, exist_ok=True)
     log.setup("supervisor", settings.node.host, process.log, process.log_level)
     wait_ns = REVIVED_LOCK_WAIT_NS if revived else RETRY_NS

@@ -71,7 +71,7 @@ class Supervisor:
         self._outage_ns: int | None = None  # since when watchdog main is not ready
         self._will_done = False
         self._news_for_main: frames.ReloadDone | None = None
-        self._run_dir = RunDir(settings.process.run_dir, pid_file)
+        self._run_dir = RunDir(settings.process.run_dir, pid_file, settings.process.control_group)
         self._status = ""
         self._title = ""
         self.exit_code = exits.CLEAN

@@ -3,6 +3,7 @@
 `<run_dir>/pgvigil.pid` is held with flock(2) for as long as the supervisor or its watchdog main lives: the
 kernel frees it with the last of them, so a stale pid never matters, whoever has that number now. Watchdog main
 inherits the lock on purpose: after the death of its supervisor a new start is refused until it has handed over.
+Nobody else may open it (0600), because whoever can open it can lock it.
 The file is never unlinked while held, because two starts could then hold two files of one name.
 """
 
@@ -59,6 +60,7 @@ class PidFile:
 
     def _write(self) -> None:
         pid = os.getpid()
+        os.fchmod(self.fd, 0o600)  # an older version's may be open to others
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{pid}\n{start_time_of(pid)}\n".encode(), 0)
 
@@ -117,7 +119,7 @@ def start_time_of(pid: int) -> int:
 
 def _open(path: str) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ConfigError(f"pid file {path}: {error.strerror}; expected a file that pgvigil may write") from None
 

@@ -21,6 +21,7 @@ FIXED: tuple[tuple[str, Pick, bool, str], ...] = (
     ("the cluster's key", lambda s: s.cluster.key, False, "the other nodes would not be understood any more"),
     ("cluster.insecure", lambda s: s.cluster.insecure, True, "it decides about the key"),
     ("process.run_dir", lambda s: s.process.run_dir, True, "the processes of this node meet there"),
+    ("process.control_group", lambda s: s.process.control_group, True, "the run directory was given to it"),
     ("process.state_dir", lambda s: s.process.state_dir, True, "the durable record lies there"),
     ("vip.addresses", lambda s: tuple(map(str, s.vip.addresses)), True, "they may be up at this moment"),
     ("vip.interface", lambda s: s.vip.interface, True, "the virtual IP may be up there at this moment"),

@@ -23,10 +23,11 @@ _log = logging.getLogger(log.LOGGER)
 class RunDir:
     """The folder that the supervisor has started in; held open, so that no other can ever have its inode."""
 
-    def __init__(self, path: str, pid_file: PidFile) -> None:
+    def __init__(self, path: str, pid_file: PidFile, group: str = "") -> None:
         """`CommandError` if the folder cannot be opened."""
         self.path = path
         self._pid_file = pid_file
+        self._group = group
         self._made_ns = 0  # 0: as it was at the start
         self._complained = ""
         self._fd = _opened(path)
@@ -47,7 +48,7 @@ class RunDir:
     def _mend_folder(self) -> None:
         if self._is_in_place():
             return
-        endpoints.ensure_run_dir(self.path)
+        endpoints.ensure_run_dir(self.path, self._group)
         fd = _opened(self.path)
         os.close(self._fd)
         self._fd, self._made_ns = fd, boottime_ns()

@@ -98,13 +98,6 @@ def test_commands_carry_their_defaults() -> None:
     assert (commands.escalation.timeout_s, commands.escalation.policy) == (30, "once")
 
 
-@pytest.mark.parametrize("name", ["de_escalation", "failover", "failback", "follow_primary"])
-def test_a_command_of_a_later_version_is_refused_instead_of_ignored(name: str) -> None:
-    found = mistakes(GOOD + f'[commands]\n{name} = {{ run = "true" }}\n')
-    assert len(found) == 1
-    assert f"[commands.{name}]" in found[0] and "not in this version" in found[0]
-
-
 def test_the_command_driver_fills_interface_and_prefix_into_the_defaults(tmp_path: Path) -> None:
     text = GOOD + (
         '[vip]\naddresses = ["10.0.0.100/28"]\ndriver = "command"\nif_up_cmd = "true $_IP_$"\n'
@@ -260,7 +253,7 @@ def half(text: str, tie_breaker: str) -> str:
         (GOOD + BESIDE + f'watchdog_socket_dir = "/{"x" * 100}"', ["watchdog_socket_dir", "too long for the socket"]),
         (GOOD + '[lifecheck]\nmethods = ["heartbeat", "upstream", "process"]', ["upstream_servers is empty"]),
         (GOOD + "[heartbeat]\ndeadtime_min_ms = 2000", ["deadtime_min_ms", "expected 600 to 1000"]),
-        (GOOD + '[commands]\nfailover = { run = "x" }', ["[commands.failover]", "not in this version"]),
+        (GOOD + '[commands]\nfailover = { run = "x" }', ["[commands.failover]", "nobody watches the backends"]),
         (GOOD + "[commands]\nescalation = { timeout_s = 3 }", ["run is missing"]),
         (GOOD + '[commands]\nescalation = "x"', ["is text", "expected a table"]),
         (GOOD + "[status]\nlisten = 1", ["listen", "not in this version"]),

@@ -136,13 +136,13 @@ HALF_MUTANTS = (
     ),
     _m(
         "no_hand_over_is_asked_of_a_leader_by_half",
-        "leading",
+        "handing_over",
         "        if self.leads_by_half:  # P9\n",
         "        if False:\n",
     ),
     _m(
         "no_hand_over_is_asked_of_a_leader_by_half",
-        "leading",
+        "handing_over",
         "not self.settings.preempt or self.leads_by_half or",
         "not self.settings.preempt or",
     ),

@@ -216,20 +216,20 @@ MUTANTS = (
     ),
     _m(
         "p08_stop_renewing_close_drop_persist_release",
-        "leading",
+        "handing_over",
         "self.go(Trigger.RELEASES, hand_over.reason)\n        self.emit(CloseGate())",
         "self.go(Trigger.RELEASES, hand_over.reason)",
     ),
-    _m("p08_stop_renewing_close_drop_persist_release", "leading", "self.persist(released_term=lease.term)"),
+    _m("p08_stop_renewing_close_drop_persist_release", "handing_over", "self.persist(released_term=lease.term)"),
     _m(
         "p08_stop_renewing_close_drop_persist_release",
-        "leading",
+        "handing_over",
         "released_term=lease.term)\n        self.promise = None",
         "released_term=lease.term)",
     ),
     _m(
         "p08_without_the_address_gone_nothing_is_released",
-        "leading",
+        "handing_over",
         "self.hand_over = None\n        self.stop_leading()",
         "self.hand_over = None\n        self.promise = None\n        self.stop_leading()",
     ),
@@ -266,16 +266,16 @@ MUTANTS = (
     ),
     _m("p08_a_released_term_is_over", "following", "if message.term == self.released_heard_term:", "if False:"),
     _m("p08_an_overtaken_hand_over_still_answers_its_operator", "following", "self.hand_over_told = self.hand_over"),
-    _m("p09_a_hand_over_needs_a_successor", "leading", "if peer.electable and peer.health is Health.ALIVE]", "]"),
+    _m("p09_a_hand_over_needs_a_successor", "handing_over", "if peer.electable and peer.health is Health.ALIVE]", "]"),
     _m(
         "p09_the_successor_must_have_the_document",
-        "leading",
+        "handing_over",
         "if self.stored_by(peer.node_id) == stamp]",
         "]",
     ),
     _m(
         "p09_the_releasing_node_does_not_stand_for_a_while",
-        "leading",
+        "handing_over",
         "self.no_stand_until_ns = self.now_ns + self._unranked_ns()",
     ),
     _m(
@@ -488,13 +488,13 @@ MUTANTS = (
     ),
     _m(
         "p14_a_clean_stop_needs_no_promise_and_no_wait",
-        "leading",
+        "handing_over",
         "clean_stop=free and self.now_ns >= self.restart_wait_until_ns",
         "clean_stop=free",
     ),
     _m(
         "p14_a_clean_stop_needs_no_promise_and_no_wait",
-        "leading",
+        "handing_over",
         "clean_stop=free and self.now_ns >= self.restart_wait_until_ns",
         "clean_stop=self.now_ns >= self.restart_wait_until_ns",
     ),
@@ -729,7 +729,9 @@ MUTANTS = (
         "self.now_ns >= (self.stop_deadline_ns or 0)",
         "False",
     ),
-    _m("p18_a_node_that_is_stopped_asks_to_be_removed_first", "leading", "if not self.leaves_first():", "if True:"),
+    _m(
+        "p18_a_node_that_is_stopped_asks_to_be_removed_first", "handing_over", "if not self.leaves_first():", "if True:"
+    ),
     _m(
         "p18_an_operators_word_keeps_a_lost_node_out",
         "voters",

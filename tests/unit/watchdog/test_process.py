@@ -112,10 +112,10 @@ def test_no_command_starts_while_the_node_hands_over(alone: Settings, monkeypatc
     monkeypatch.setattr(made.runner, "start", lambda label, *_: started.append(label))
     order = events.StartCommand(Intent("escalation", "term 1", "once", 1, 1, 1, "pending"), 0)
     made.core.state = State.RELEASING
-    made._start_command(order)
+    made.commander.start(order)
     assert started == []
     made.core.state = State.LEADER
-    made._start_command(order)
+    made.commander.start(order)
     assert started == ["escalation"]
     made.close()
     made.loop.close()

@@ -1,0 +1,167 @@
+"""The requests of the command line that are about backends.
+
+Orders of an operator and reports of this node's pgpool-II become `AskDecision`; what is decided, and by how many, is
+the core's affair. Whatever comes in is checked again here: the socket may be open to pgpool-II's user.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pgvigil.ipc import frames
+from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
+from pgvigil.ipc.errors import ConfigError
+from pgvigil.watchdog import backend_names, placeholders
+from pgvigil.watchdog.control import Control, Verb
+from pgvigil.watchdog.core.events import AskDecision
+from pgvigil.watchdog.core.record import Backend, BackendRole, DecisionKind, Document
+
+ORDER_MS = 60_000
+LEAST_MS, MOST_MS = 1000, 3_600_000
+GRACE_MS = 5000
+MAX_REASON = 400
+TIMEOUT = "timeout_ms"
+
+CALLS = {"down": DecisionKind.DOWN, "up": DecisionKind.UP, "follow": DecisionKind.FOLLOW}
+SAID = {
+    DecisionKind.DOWN: "its pgpool-II reports a failure",
+    DecisionKind.UP: "it was attached at its pgpool-II",
+    DecisionKind.FOLLOW: "its pgpool-II follows a new primary",
+}
+
+
+class Callers(Protocol):
+    """What knows of the calls that this node's pgpool-II is inside of, and what it means by them."""
+
+    def classify(self, backend_id: int) -> tuple[bool, str]:
+        """Of a report of DOWN: whether it is a person's doing, and the reason for people ("" for the usual one)."""
+
+    def call_started(self, backend_id: int) -> None:
+        """pgpool-II waits for the answer to a report on this backend."""
+
+    def call_ended(self, backend_id: int) -> None:
+        """It has the answer, or nobody waits for it any more."""
+
+
+class Unwatched:
+    """Nobody watches the local pgpool-II: every report is one of a failure."""
+
+    def classify(self, backend_id: int) -> tuple[bool, str]:
+        return False, ""
+
+    def call_started(self, backend_id: int) -> None: ...
+
+    def call_ended(self, backend_id: int) -> None: ...
+
+
+class BackendControl:
+    """Verbs for `Control`."""
+
+    def __init__(
+        self,
+        control: Control,
+        dispatch: Callable[[AskDecision], None],
+        document: Callable[[], Document | None],
+        listing: Callable[[int], Mapping[str, object]],
+        callers: Callers,
+    ) -> None:
+        """`document`: the newest that this node knows; `listing(now_ns)`: the answer to backend-list."""
+        self._control = control
+        self._dispatch = dispatch
+        self._document = document
+        self._listing = listing
+        self._callers = callers
+
+    def verbs(self) -> dict[str, Verb]:
+        """All of them, by name."""
+        return {
+            "backend-list": self._list,
+            "backend-attach": lambda address, request: self._order(address, request, DecisionKind.UP),
+            "backend-detach": lambda address, request: self._order(address, request, DecisionKind.DOWN),
+            "backend-promote": lambda address, request: self._order(address, request, DecisionKind.PROMOTE),
+            "backend-ask": self._ask,
+        }
+
+    def _list(self, address: bytes, request: frames.Request) -> None:
+        body = json.dumps(self._listing(boottime_ns()), ensure_ascii=True, separators=(",", ":"))
+        self._control.tell(address, request, body.encode())
+
+    # --- orders of an operator ------------------------------------------------------------------------
+
+    def _order(self, address: bytes, request: frames.Request, kind: DecisionKind) -> None:
+        name, reason, *more = (*request.arguments, "", "")[: max(2, len(request.arguments))]
+        document = self._document()
+        try:
+            backend = backend_names.find(() if document is None else document.backends, name)
+            if more not in ([], ["switchover"]) or (more and kind is not DecisionKind.PROMOTE):
+                raise ConfigError(f"'{more[0][:80]}' after the reason, expected nothing, or switchover for promote")
+            if len(reason) > MAX_REASON:
+                raise ConfigError(f"the reason has {len(reason)} letters, expected at most {MAX_REASON}")
+        except ConfigError as error:
+            self._control.refuse(address, request, str(error))
+            return
+        assert document is not None  # or no backend had been found
+        arguments = _arguments(document, backend, kind, bool(more))
+        self._decide(address, request, ORDER_MS, kind, backend.backend_id, True, reason or "by an operator", arguments)
+
+    # --- reports of pgpool-II -------------------------------------------------------------------------
+
+    def _ask(self, address: bytes, request: frames.Request) -> None:
+        """The body of `pgvigil failover|failback|follow-primary`: kind, time limit, placeholders."""
+        try:
+            kind, limit_ms, arguments = _read(request.arguments)
+            backend_id = int(placeholders.values_of(arguments)["d"])
+        except ConfigError as error:
+            self._control.refuse(address, request, str(error))
+            return
+        operator, why = self._callers.classify(backend_id) if kind is DecisionKind.DOWN else (False, "")
+        self._decide(address, request, limit_ms, kind, backend_id, operator, why or SAID[kind], arguments, True)
+
+    def _decide(
+        self, address: bytes, request: frames.Request, limit_ms: int, kind: DecisionKind, backend_id: int,
+        operator: bool, reason: str, arguments: tuple[str, ...], called: bool = False,
+    ) -> None:  # fmt: skip
+        def ended() -> None:
+            if called:
+                self._callers.call_ended(backend_id)
+
+        number = self._control.wait(address, request, limit_ms + GRACE_MS, ended)
+        if number is None:
+            return
+        if called:
+            self._callers.call_started(backend_id)
+        until_ns = boottime_ns() + limit_ms * NS_PER_MS
+        self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
+
+
+def _read(words: Sequence[str]) -> tuple[DecisionKind, int, tuple[str, ...]]:
+    kind = CALLS.get(words[0]) if words else None
+    if kind is None:
+        raise ConfigError(f"'{words[0][:80] if words else ''}', expected one of {', '.join(CALLS)}")
+    told = dict(word.partition("=")[::2] for word in words[1:])
+    limit = told.pop(TIMEOUT, str(ORDER_MS))
+    if not limit.isascii() or not limit.isdigit() or not LEAST_MS <= int(limit[:9]) <= MOST_MS:
+        raise ConfigError(f"{TIMEOUT} is '{limit[:80]}', expected {LEAST_MS} to {MOST_MS}")
+    for letter in told:
+        if letter not in placeholders.ORDER:
+            raise ConfigError(f"'{letter[:80]}' is no placeholder, expected one of {placeholders.shown_order()}")
+    arguments = tuple(f"{letter}={placeholders.checked(letter, word)}" for letter, word in told.items())
+    if not told.get("d", "").strip().isdigit():
+        raise ConfigError(f"%d is '{told.get('d', '')[:80]}', expected the id of a backend")
+    return kind, int(limit), arguments
+
+
+def _arguments(document: Document, backend: Backend, kind: DecisionKind, switchover: bool) -> tuple[str, ...]:
+    """What the commands are told after an order of an operator; a plain promote runs no failover command."""
+    if kind is not DecisionKind.PROMOTE:
+        return placeholders.for_operator(document, backend.backend_id)
+    if not switchover:
+        return ()
+    primary = next((one for one in document.backends if one.role is BackendRole.PRIMARY), None)
+    if primary is None:
+        return ("switchover=1", f"d={placeholders.NONE_LEFT}", *placeholders.new_main(backend))
+    told = dict(word.partition("=")[::2] for word in placeholders.for_operator(document, primary.backend_id))
+    told |= dict(word.partition("=")[::2] for word in placeholders.new_main(backend))
+    return ("switchover=1", *(f"{letter}={value}" for letter, value in told.items()))
