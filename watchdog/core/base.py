@@ -9,15 +9,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pgvigil.ipc.frames import Health
-from pgvigil.watchdog.core.events import Answer, Effect, FenceState, Level, Note, PeerView, Persist, Send, Views
+from pgvigil.watchdog.core.consensus import AskKey, PoolView, Waiting, Wanted
+from pgvigil.watchdog.core.consensus import CoreConsensus as CoreConsensus
+from pgvigil.watchdog.core.events import (
+    Answer,
+    BackendsSeen,
+    Effect,
+    FenceState,
+    Level,
+    Note,
+    PeerView,
+    Persist,
+    Send,
+    Views,
+)
 from pgvigil.watchdog.core.lease import NS_PER_MS, Lease, Promise
-from pgvigil.watchdog.core.messages import Message, RoundId
+from pgvigil.watchdog.core.messages import Message, Outcome, RoundId
 from pgvigil.watchdog.core.quorum import majority
 from pgvigil.watchdog.core.rank import Standing, rank
-from pgvigil.watchdog.core.record import SENTENCES, Cause, Document, QuorumRule, Record, Stamp
+from pgvigil.watchdog.core.record import BLANK_STAMP, SENTENCES, Backend, Cause, Document, QuorumRule, Record, Stamp
 from pgvigil.watchdog.core.states import State, Trigger, follow
 
 
@@ -49,16 +62,6 @@ class CoreRemoval:
 
 
 @dataclass(frozen=True, slots=True)
-class CoreConsensus:
-    """How many pgpool-IIs have to report a backend before it is failed over, and how long a report waits for others."""
-
-    required: bool = True
-    half_votes: bool = False
-    several_from_node: bool = False
-    timeout_ms: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """What the core is told once: `nodes` tells peers, not voters (P18).
 
@@ -74,7 +77,7 @@ class CoreSettings:
     removal: CoreRemoval = CoreRemoval()
     quorum: QuorumRule = QuorumRule.MAJORITY
     tie_breaker: str = ""
-    consensus: CoreConsensus = CoreConsensus()
+    consensus: CoreConsensus = field(default_factory=CoreConsensus)
 
     @property
     def stagger_ns(self) -> int:
@@ -205,8 +208,8 @@ class Base(ABC):
         self.better_since_ns: int | None = None
         self.keeps_majority_until_ns = 0
         self.vip_let_go_ns: int | None = None
-        self.started_tokens: set[int] = set()
-        self.ended_commands: dict[int, bool] = {}
+        self.started_tokens: set[tuple[int, int]] = set()  # term and token
+        self.ended_commands: dict[int, tuple[bool, str]] = {}
         # founding
         self.hellos: dict[int, tuple[int, int, bool, int]] = {}
         self.next_hello_ns = now_ns
@@ -215,6 +218,20 @@ class Base(ABC):
         self.views = Views(Health.UNKNOWN, "lifecheck has not reported yet", ())
         self.fence = FenceState(True, "")
         self.obstacles: dict[str, str] = {}
+        # what is committed, as far as this node knows
+        self.agreed: Document | None = None
+        self.told_committed = BLANK_STAMP
+        # backends: what is seen and asked here, and as leader what others ask
+        self.seen: BackendsSeen | None = None
+        self.seen_number = 0
+        self.next_seen_ns = now_ns
+        self.pools: dict[int, PoolView] = {}
+        self.wanted: dict[int, Wanted] = {}
+        self.waiting: dict[AskKey, Waiting] = {}
+        self.told_asks: dict[AskKey, tuple[Outcome, str]] = {}
+        self.table_since_ns: int | None = None
+        self.unlisted_since_ns: dict[int, int] = {}
+        self.roles_since: tuple[tuple[Backend, ...], int] | None = None
         self.doubt_until_ns = 0
         self.expected_wake_ns: int | None = None
         self.stopping: str | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health, StopMode
 from pgvigil.watchdog.core import events, messages
-from pgvigil.watchdog.core.commanding import Commanding
+from pgvigil.watchdog.core.deciding import Deciding
 from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, Event, KeepVip, Level
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.states import State, Trigger
@@ -29,7 +29,7 @@ def restart_wait_ns(promised_ms: int, clean_stop: bool, now_ns: int) -> int:
     return now_ns if clean_stop else now_ns + promised_ms * NS_PER_MS
 
 
-class Watchdog(Commanding):
+class Watchdog(Deciding):
     """One node's decisions."""
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
@@ -48,6 +48,7 @@ class Watchdog(Commanding):
     def wake(self) -> int | None:
         """The next instant at which time alone changes something; None while nothing does."""
         due = [*self.lease_wake_ns(), *self.freedom_wake_ns(), *self.voters_wake_ns(), *self.removal_wake_ns()]
+        due += self.deciding_wake_ns()
         if self.round is not None:
             due.append(self.round.ends_at_ns)
         stand_at_ns = self.stand_at_ns() if self.state is State.STANDBY else None
@@ -87,6 +88,7 @@ class Watchdog(Commanding):
         self.advance_founding()
         self.advance_leading()
         self.advance_commands()
+        self.advance_deciding()
         self.note_freedom()
         self.advance_standing()
         self.advance_hand_over()
@@ -164,6 +166,8 @@ _HANDLERS: dict[type, Callable[[Watchdog, Any], None]] = {
     events.Stop: Watchdog._stop,
     events.CommandEnded: Watchdog.on_command_ended,
     events.Obstacle: Watchdog._obstacle,
+    events.BackendsSeen: Watchdog.on_backends_seen,
+    events.AskDecision: Watchdog.on_ask_decision,
 }
 
 _MESSAGES: dict[type, Callable[[Watchdog, int, int, Any], None]] = {
@@ -181,4 +185,7 @@ _MESSAGES: dict[type, Callable[[Watchdog, int, int, Any], None]] = {
     messages.TellHandOver: Watchdog.on_tell_hand_over,
     messages.AskVoters: Watchdog.on_ask_voters,
     messages.TellVoters: Watchdog.on_tell_voters,
+    messages.Seen: Watchdog.on_seen,
+    messages.AskBackend: Watchdog.on_ask_backend,
+    messages.TellBackend: Watchdog.on_tell_backend,
 }

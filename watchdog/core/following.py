@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgvigil.watchdog.core.base import Base
+from pgvigil.watchdog.core.agreed import Agreed
 from pgvigil.watchdog.core.events import CloseGate, DropVip, Level
 from pgvigil.watchdog.core.lease import NS_PER_MS, promise_on_renewal
 from pgvigil.watchdog.core.messages import Ack, Granted, PreVote, Refused, Release, Renew, RenewRefused, Vote
@@ -10,7 +10,7 @@ from pgvigil.watchdog.core.record import NOBODY, Document
 from pgvigil.watchdog.core.states import State, Trigger
 
 
-class Following(Base):
+class Following(Agreed):
     """The voter's side."""
 
     def on_renew(self, sender: int, record_id: int, message: Renew) -> None:
@@ -25,6 +25,7 @@ class Following(Base):
             return
         if message.term > self.record.term or (self.lease is not None and message.term > self.lease.term):
             self._enter_term_of(sender, message.term)
+        before = self.document
         self._take_document(message.document, f"{self.label(sender)} sent it")
         if message.lease_ms > self.record.promised_ms:
             self.persist(promised_ms=message.lease_ms)  # P19: durable before the first promise of it
@@ -34,6 +35,7 @@ class Following(Base):
             return  # P6: an older renewal prolongs nothing
         self.promise = promise
         self._follow(sender, message.term)
+        self.hear_committed(message, before)
         self.send(sender, Ack(message.term, message.boot, message.sequence, self.record.stamp))
 
     def _foreign_claim(self, sender: int, term: int) -> bool:

@@ -107,6 +107,7 @@ class Leading(Standing):
                         renewal.lease_ms,
                         document.stamp,
                         document if lacking else None,
+                        self.say_committed(),
                     ),
                 )
         self._settle(lease)
@@ -217,6 +218,7 @@ class Leading(Standing):
         if tally(self.voter_ids, having, ()) is not Tally.WON:
             return
         self.committed_stamp = document.stamp
+        self.agree(document)
         if self.change_request is not None and self.change_request.stamp <= document.stamp:
             change, self.change_request = self.change_request, None
             self.tell_change(change, Outcome.DONE, f"committed as document {document.stamp}")

@@ -61,13 +61,15 @@ class Bench:
         removal: CoreRemoval | None = None,
         quorum: QuorumRule = QuorumRule.MAJORITY,
         tie_breaker: str = TIE_BREAKER,
+        **settings_of: object,
     ) -> None:
-        """`wait_ms`: the end of the restart wait; `draw`: what every random draw gives."""
+        """`wait_ms`: the end of the restart wait; `draw`: what every random draw gives; the rest are more settings."""
         nodes = tuple(CoreNode(node, f"n{node}", node in witnesses, 1) for node in range(1, size + 1))
         commands = (CoreCommand("escalation", policy),) if policy else ()
         settings = CoreSettings(
             me, nodes, lease_ms, R_MS, False, commands, removal or CoreRemoval(), quorum, tie_breaker
         )
+        settings = replace(settings, **settings_of)  # type: ignore[arg-type]
         self.size = size
         self.core = Watchdog(settings, record or known_record(me, size), lambda n: draw, 0, wait_ms * NS_PER_MS)
 
