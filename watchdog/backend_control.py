@@ -35,25 +35,14 @@ SAID = {
 class Callers(Protocol):
     """What knows of the calls that this node's pgpool-II is inside of, and what it means by them."""
 
-    def classify(self, backend_id: int) -> tuple[bool, str]:
-        """Of a report of DOWN: whether it is a person's doing, and the reason for people ("" for the usual one)."""
+    def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
 
-    def call_started(self, backend_id: int) -> None:
+    def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II waits for the answer to a report on this backend."""
 
-    def call_ended(self, backend_id: int) -> None:
+    def call_ended(self, kind: DecisionKind, backend_id: int) -> None:
         """It has the answer, or nobody waits for it any more."""
-
-
-class Unwatched:
-    """Nobody watches the local pgpool-II: every report is one of a failure."""
-
-    def classify(self, backend_id: int) -> tuple[bool, str]:
-        return False, ""
-
-    def call_started(self, backend_id: int) -> None: ...
-
-    def call_ended(self, backend_id: int) -> None: ...
 
 
 class BackendControl:
@@ -104,7 +93,7 @@ class BackendControl:
             return
         assert document is not None  # or no backend had been found
         arguments = _arguments(document, backend, kind, bool(more))
-        self._decide(address, request, ORDER_MS, kind, backend.backend_id, True, reason or "by an operator", arguments)
+        self._decide(address, request, kind, backend.backend_id, reason or "by an operator", arguments)
 
     # --- reports of pgpool-II -------------------------------------------------------------------------
 
@@ -116,24 +105,34 @@ class BackendControl:
         except ConfigError as error:
             self._control.refuse(address, request, str(error))
             return
-        operator, why = self._callers.classify(backend_id) if kind is DecisionKind.DOWN else (False, "")
-        self._decide(address, request, limit_ms, kind, backend_id, operator, why or SAID[kind], arguments, True)
-
-    def _decide(
-        self, address: bytes, request: frames.Request, limit_ms: int, kind: DecisionKind, backend_id: int,
-        operator: bool, reason: str, arguments: tuple[str, ...], called: bool = False,
-    ) -> None:  # fmt: skip
-        def ended() -> None:
-            if called:
-                self._callers.call_ended(backend_id)
-
-        number = self._control.wait(address, request, limit_ms + GRACE_MS, ended)
+        number = self._wait(address, request, limit_ms, lambda: self._callers.call_ended(kind, backend_id))
         if number is None:
             return
-        if called:
-            self._callers.call_started(backend_id)
+        self._callers.call_started(kind, backend_id)
         until_ns = boottime_ns() + limit_ms * NS_PER_MS
-        self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
+
+        def known(operator: bool, why: str) -> None:
+            reason = why if operator else SAID[kind]
+            self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
+
+        if kind is DecisionKind.DOWN:
+            self._callers.classify(backend_id, known)
+        else:
+            known(False, "")
+
+    def _decide(
+        self, address: bytes, request: frames.Request, kind: DecisionKind, backend_id: int, reason: str,
+        arguments: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        number = self._wait(address, request, ORDER_MS)
+        if number is not None:
+            until_ns = boottime_ns() + ORDER_MS * NS_PER_MS
+            self._dispatch(AskDecision(number, kind, backend_id, True, reason, arguments, until_ns))
+
+    def _wait(
+        self, address: bytes, request: frames.Request, limit_ms: int, on_end: Callable[[], None] | None = None
+    ) -> int | None:
+        return self._control.wait(address, request, limit_ms + GRACE_MS, on_end)
 
 
 def _read(words: Sequence[str]) -> tuple[DecisionKind, int, tuple[str, ...]]:

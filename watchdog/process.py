@@ -24,7 +24,7 @@ from pgvigil.ipc.loop import Loop
 from pgvigil.ipc.ready import Link, SignOfLife
 from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.asides import Asides
-from pgvigil.watchdog.backend_control import BackendControl, Unwatched
+from pgvigil.watchdog.backend_control import BackendControl
 from pgvigil.watchdog.beliefs import Beliefs
 from pgvigil.watchdog.carrier import Carrier
 from pgvigil.watchdog.chronicle import Chronicle
@@ -38,6 +38,7 @@ from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
+from pgvigil.watchdog.pools.opening import open_pools
 from pgvigil.watchdog.settings import NOT_GUARANTEED, CommandSettings, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -154,10 +155,13 @@ class Main:
         self.outside = Outside(settings, server, way_to_lifecheck(self._context, self.loop, run_dir))
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
-        backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, Unwatched())
-        self.control.add(backends.verbs())
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
+        self.pools = open_pools(
+            settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
+        )
+        backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, self.pools)
+        self.control.add(backends.verbs())
 
     def _raise_boot(self) -> tuple[Record, int]:
         """PROTOCOL 1: the boot counter is raised durably, and the clean-stop flag cleared, before any message (P14)."""
@@ -196,6 +200,7 @@ class Main:
 
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
+        self.pools.close()
         self._peers.close()
         self.outside.close()
         self.control.close()
@@ -237,6 +242,7 @@ class Main:
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._upstream.tell(self.core.question())
+        self.pools.look()
         self._say_news(boottime_ns())
         self._end_if_done()
 
@@ -321,7 +327,8 @@ class Main:
         elif isinstance(effect, events.Note):
             self._note(effect)
         elif isinstance(effect, events.Answer):
-            self.control.answer(effect)
+            if not self.pools.answer(effect):
+                self.control.answer(effect)
         elif isinstance(effect, events.StartCommand):
             self.commander.start(effect)
         elif isinstance(effect, events.Finished):

@@ -16,7 +16,7 @@ from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
 from pgvigil.watchdog.status import outside
-from pgvigil.watchdog.status.backends import listing
+from pgvigil.watchdog.status.backends import View, listing
 
 if TYPE_CHECKING:
     from pgvigil.watchdog.process import Main
@@ -102,8 +102,16 @@ class Report:
 
     def backends(self, now_ns: int) -> dict[str, object]:
         """What was agreed on the backends, and what each pgpool-II makes of them."""
-        core = self._main.core
-        return listing(core.document, core.committed(), {})
+        main, core = self._main, self._main.core
+        document, own = core.agreed_at(now_ns), main.pools.own()
+        views = {
+            node.id: View(node.host, seen.backends, max(0, now_ns - seen.taken_ns) // NS_PER_MS, seen.problem)
+            for node in main.settings.nodes
+            if (seen := core.pools.get(node.id)) is not None
+        }
+        if own is not None:  # newer than what this node has told the others, and with the reasons
+            views[core.me] = View(main.settings.node.host, own.seen, own.age_ms, own.trouble)
+        return listing(document or core.document, document is not None, views)
 
     def _state(self) -> str:
         core = self._main.core

@@ -18,6 +18,7 @@ from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.ipc.frames import StopMode
 from pgvigil.ipc.loop import Loop
+from pgvigil.watchdog.pools.opening import preload
 from pgvigil.watchdog.settings import Settings
 from pgvigil.watchdog.supervisor import birth, children, exits, policy, reload, sharing
 from pgvigil.watchdog.supervisor.child import Child
@@ -87,6 +88,7 @@ class Supervisor:
         self._loop.on_signals(tuple(map(int, numbers)), self._on_signal)
         self._loop.join(self)
         self._roster.fill(self._table(self.settings, self.rules.life_interval_ns))
+        preload(self.settings)
         sharing.freeze()
         for child in self._roster:
             self._roster.start(child)
