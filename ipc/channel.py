@@ -101,7 +101,6 @@ def readable(socket: zmq.Socket[bytes]) -> bool:
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     """A context with one I/O thread; call it after the fork."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-    context.setsockopt(zmq.MAX_SOCKETS, 256)
     return context
 
 

@@ -36,9 +36,11 @@ from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Aside, Message
 from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
+from pgvigil.watchdog.drift.watch import DriftWatch
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
 from pgvigil.watchdog.peers import Peers
 from pgvigil.watchdog.pools.opening import open_pools
+from pgvigil.watchdog.recovery.shell import Recovery
 from pgvigil.watchdog.settings import NOT_GUARANTEED, CommandSettings, Settings
 from pgvigil.watchdog.status.report import Report
 from pgvigil.watchdog.store import Store, Writer
@@ -156,10 +158,13 @@ class Main:
         report = Report(self)
         self.control = Control(server, report, self.dispatch, self.outside.request, for_group)
         self.asides = Asides(record.boot, lambda to, aside: self._peers.send(to, aside), logger.warning)
+        self.recovery = Recovery(settings, server, self.asides)
+        self.control.add({"recovery": self.recovery.request})
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
         self.pools = open_pools(
             settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
         )
+        self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note, self.pools.link)
         backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, self.pools)
         self.control.add(backends.verbs())
 
@@ -185,6 +190,7 @@ class Main:
         self.loop.on_signals((signal.SIGTERM,), lambda _: self._stop(StopMode.SMART))
         self.loop.join(self)
         self.loop.join(Housekeeping(self))
+        self.loop.join(self.recovery)
         self.loop.join(SignOfLife(self._link, life_interval_ns, self._sign))
         if self.core.settings.quorum is QuorumRule.HALF:
             logger.warning(NOT_GUARANTEED, self.settings.cluster.tie_breaker)
@@ -201,6 +207,7 @@ class Main:
     def close(self) -> None:
         """Leave nothing behind: sockets, thread, and the gate's tables once no address is left."""
         self.pools.close()
+        self.recovery.close()
         self._peers.close()
         self.outside.close()
         self.control.close()
@@ -373,7 +380,7 @@ class Main:
         """What others act on is said at once: a hand-over must not go to a node that cannot lead any more."""
         core = self.core
         # All that a beat is made of; few steps change any of it.
-        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns))
+        told = (self.beliefs.cannot_query(now_ns), self.beliefs.wavering(now_ns), *core.obstacles.values())
         basis = (core.state, core.record, core.views, core.fence, core.stopping, self._may_stand(now_ns), told)
         if basis == self._basis:
             return
@@ -402,6 +409,7 @@ class Main:
             self.tell_views(now_ns)
             self._upstream.tell(self.core.question(), again=True)
             self.outside.tick(now_ns)
+            self.drift.tick(now_ns, self.core.leader_at(now_ns), self.core.voter_ids)
             self._set_title()
             self.say_beat(now_ns)
         elif self._unsaid:

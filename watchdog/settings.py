@@ -149,6 +149,16 @@ class FailoverSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """[recovery]: how long new clients may be held back; and from [lifecheck] as whom a session can be had."""
+
+    hold_limit_s: int = 90
+    user: str = ""
+    database: str = "template1"
+    password_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PgpoolSettings:
     """[pgpool]; empty where nothing is configured. The password is read when it is needed, never kept here."""
 
@@ -171,7 +181,10 @@ class Settings:
     commands: CommandSettings
     process: ProcessSettings
     pgpool: PgpoolSettings = PgpoolSettings()
+    recovery: RecoverySettings = RecoverySettings()
     failover: FailoverSettings = FailoverSettings()
+    compared: tuple[tuple[str, str], ...] = ()
+    """What must agree between nodes, as texts under their keys (`drift.facts`)."""
 
     @property
     def node(self) -> NodeSettings:

@@ -28,6 +28,7 @@ from pgvigil.watchdog.demo.services import (
     Postgres,
     require_services,
 )
+from pgvigil.watchdog.drift.pgpool import of_pgpool
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.client import Address, Client, PcpRefused
 from pgvigil.watchdog.pcp.protocol import Request
@@ -147,7 +148,11 @@ def test_every_question(pgpool: Pgpool) -> None:
     slots = question(pgpool, requests.process_info())
     assert {slot.pid for slot in slots} == set(pids) and {slot.backend_id for slot in slots} == {0, 1}
     assert {slot.pid for slot in question(pgpool, requests.process_info(pids[3]))} == {pids[3]}
-    parameters = {one.name: one.value for one in question(pgpool, requests.pool_status())}
+    status = question(pgpool, requests.pool_status())
+    compared = of_pgpool(status)
+    assert compared["pgpool.conf.backends"] == "0 1" and compared["pgpool.conf.health_check_period"] == "1"
+    assert len(compared) > 80 and "pgpool.conf.port" not in compared
+    parameters = {one.name: one.value for one in status}
     assert parameters["port"] == str(PGPOOL_PORT) and parameters["backend_hostname1"] == DATABASE_ADDRESS
     question(pgpool, requests.no_operation())
     with connect(pgpool) as pcp:

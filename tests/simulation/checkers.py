@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tests.simulation.checks.ballots import Ballots
+from tests.simulation.checks.decisions import Decisions
 from tests.simulation.checks.holders import Holders
 from tests.simulation.checks.records import Records
 from tests.simulation.host import Host
 from tests.simulation.upstream import Upstream
 from tests.simulation.world import World
 
+from pgvigil.watchdog.core.consensus import CoreConsensus
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.events import Send, StartCommand
 from pgvigil.watchdog.core.record import Record
@@ -23,10 +25,13 @@ from pgvigil.watchdog.core.record import Record
 class Checkers:
     """Passes on what happens; `on_open` is told whenever a gate is opened without a violation."""
 
-    def __init__(self, world: World, hosts: Sequence[Host], max_lease_ns: int) -> None:
+    def __init__(self, world: World, hosts: Sequence[Host], max_lease_ns: int, rule: CoreConsensus) -> None:
         self.holders = Holders(world, hosts, max_lease_ns)
         self.ballots = Ballots(world)
         self.records = Records(hosts)
+        self.decisions = Decisions(world, hosts, rule)
+        self.records.on_commit = self.decisions.commits
+        self.decisions.committed = self.records.committed_in
         self.holders.latest_lease_end_ns = self.ballots.latest_end_ns
         self.on_open: Callable[[Host], None] = lambda host: None
 

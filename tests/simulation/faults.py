@@ -42,6 +42,10 @@ WEIGHTS: dict[str, dict[str, float]] = {
         "stop helper": 1, "kill helper": 1, "trap": 5, "refile": 6, "reload": 1, "add": 3, "remove": 3, "switch": 2,
         "pause": 1, "replay": 2, "all": 0.5, "pgpool": 2, "lose": 0.3, "stall": 1,
     },
+    "backends": {
+        "backend": 12, "backend cut": 8, "operator": 6, "promote": 3, "kill": 4, "crash": 2, "stop": 3, "trap": 8,
+        "isolate": 3, "split": 2, "cut": 3, "switch": 3, "replay": 6, "leave": 2, "stall": 1, "lossy": 1, "pgpool": 1,
+    },
     "links": {"cut": 12, "isolate": 5, "split": 5, "flap": 4, "lossy": 2},
 }  # fmt: skip
 AIMED = {
@@ -54,6 +58,7 @@ AIMED = {
     "witnesses": ("persist", "send Renew", "send Vote", "send Ack"),
     "commands": ("command", "command", "persist", "send Renew", "stepped"),
     "amnesia": ("persist", "send Ack", "send Granted"),
+    "backends": ("command", "command", "persist", "send Renew", "send TellBackend", "send AskBackend", "stepped"),
 }
 
 

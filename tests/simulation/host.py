@@ -15,10 +15,11 @@ from tests.simulation.helper import Helper
 from tests.simulation.kernel import Kernel
 from tests.simulation.network import Network
 from tests.simulation.options import Options
+from tests.simulation.pools import Commands, Pool
 from tests.simulation.process import Process
 from tests.simulation.story import Story
 from tests.simulation.upstream import SimWay, Upstream
-from tests.simulation.watchdog import Main, Parcel
+from tests.simulation.watchdog import COMMAND_NS, Main, Parcel
 from tests.simulation.world import World
 
 from pgvigil.ipc import frames
@@ -67,6 +68,8 @@ class Host:
         self.disk.delay_us = options.disk_us
         self.main: Main | None = None
         self.helper: Helper | None = None
+        self.pool: Pool | None = None
+        self.users_commands: Commands | None = None
         self.settings = options.settings(node.node_id, options.lease_ms)
         self.pgpool_health = Health.ALIVE
         self.fence = events.FenceState(True, "")
@@ -233,14 +236,23 @@ class Host:
         else:
             self.network.mail(self.id, effect.to, _drop(target, (self.id, record_id, boot, self._counter, content)))
 
-    def started_command(self, effect: events.StartCommand) -> None:
-        """A user's command runs."""
+    def up(self) -> bool:
+        """Whether the machine runs."""
+        return self.on and not self.paused
+
+    def started_command(self, effect: events.StartCommand) -> tuple[int, bool]:
+        """A user's command runs: how long, and whether it will succeed."""
         self.say(f"  runs {effect.intent.name} for {effect.intent.event}, token {effect.intent.token}")
         self.watcher.commands(self, effect)
+        if self.users_commands is None or effect.intent.name == "escalation":
+            return COMMAND_NS, True
+        return self.users_commands.run(effect.intent.name, effect.intent.arguments)
 
     def answered(self, effect: events.Answer) -> None:
         """An operator reads this."""
         self.say(f"  answer, {'yes' if effect.accepted else 'no'}: {effect.text}")
+        if self.pool is not None:
+            self.pool.answered(effect)
 
     def speaks(self, content: frames.BeatContent) -> None:
         """For the next heartbeats."""

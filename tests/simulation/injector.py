@@ -11,17 +11,20 @@ from tests.simulation.faults import Fault
 from tests.simulation.host import Host
 from tests.simulation.network import Network
 from tests.simulation.options import Options
+from tests.simulation.pools import Servers
 from tests.simulation.process import Process
 from tests.simulation.story import Story
 from tests.simulation.upstream import ADDRESSES
 from tests.simulation.watchdog import Main
 from tests.simulation.world import World
 
+from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health, StopMode
 from pgvigil.watchdog.core import events
-from pgvigil.watchdog.core.record import Document
+from pgvigil.watchdog.core.record import DecisionKind, Document
 from pgvigil.watchdog.core.states import State
 
+ASK_NS = 10_000 * NS_PER_MS
 LEASE_FACTORS = (100, 70, 150)  # percent of L that a reload may propose
 
 
@@ -36,6 +39,8 @@ class Injector:
         self._story = story
         self._peace = False
         self.counts: Counter[str] = Counter()
+        self.servers = Servers(options.backends)
+        self._asked = 1 << 17
         self._kinds: dict[str, Callable[[Host, Fault], str | None]] = {
             "kill": self._kill,
             "kill helper": self._kill_helper,
@@ -64,6 +69,10 @@ class Injector:
             "bootstrap": self._bootstrap,
             "remove": self._remove,
             "add": self._add,
+            "backend": self._backend,
+            "backend cut": self._backend_cut,
+            "operator": self._operator,
+            "promote": self._promote,
         }
 
     def plan(self, faults: tuple[Fault, ...]) -> None:
@@ -326,6 +335,49 @@ class Injector:
         host.stuck = stuck
         if host.main is not None:
             host.main.vip.stuck = stuck
+
+    # --- backends ---------------------------------------------------------------------------------
+
+    def _backend(self, host: Host, fault: Fault) -> str | None:
+        """A server is dead for a while, on average long enough for a decision."""
+        servers, backend_id = self.servers, fault.number % self.servers.count
+        if not servers.alive[backend_id]:
+            return None
+        servers.alive[backend_id] = False
+        span_ns = max(fault.span_ns, (fault.number % 7) * 500_000_000)
+        self._later(replace(fault, span_ns=span_ns), lambda: servers.alive.__setitem__(backend_id, True))
+        return f"backend {backend_id} is dead for {span_ns / 1e6:.1f} ms"
+
+    def _backend_cut(self, host: Host, fault: Fault) -> str | None:
+        """One node, or a few, do not reach a server."""
+        servers, backend_id = self.servers, fault.number % self.servers.count
+        cut = {(host.id, backend_id)} | {
+            (node, backend_id) for node in self._hosts if fault.number >> (4 + node) & 3 == 3
+        }
+        servers.cut |= cut
+        span_ns = max(fault.span_ns, (fault.number % 5) * 500_000_000)
+        self._later(replace(fault, span_ns=span_ns), lambda: servers.cut.difference_update(cut))
+        return f"{sorted(cut)} do not reach each other for {span_ns / 1e6:.1f} ms"
+
+    def _operator(self, host: Host, fault: Fault) -> str | None:
+        kind = DecisionKind.DOWN if fault.number & 1 else DecisionKind.UP
+        return self._ask(host, kind, (fault.number >> 1) % self.servers.count, ())
+
+    def _promote(self, host: Host, fault: Fault) -> str | None:
+        backend_id = (fault.number >> 1) % self.servers.count
+        switchover = ("switchover",) if fault.number & 1 else ()
+        said = self._ask(host, DecisionKind.PROMOTE, backend_id, switchover)
+        if said is not None and not switchover:
+            self.servers.primary = backend_id  # the operator has promoted it in PostgreSQL
+        return said
+
+    def _ask(self, host: Host, kind: DecisionKind, backend_id: int, arguments: tuple[str, ...]) -> str | None:
+        if host.main is None:
+            return None
+        self._asked += 1
+        until_ns = host.clock.read() + ASK_NS
+        event = events.AskDecision(self._asked, kind, backend_id, True, "by hand", arguments, until_ns)
+        return self._order(host, event, f"an operator asks: backend {backend_id} {kind.value}")
 
     # --- operators --------------------------------------------------------------------------------
 

@@ -9,15 +9,16 @@ lasts is measured in leases.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from pgvigil.ipc.clock import NS_PER_MS
-from pgvigil.watchdog.core.base import CoreCommand, CoreNode, CoreSettings
+from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus, CoreNode, CoreSettings
 from pgvigil.watchdog.core.record import QuorumRule
 
 SIZES = (1, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 9)
 LEASES_MS = (300, 1000, 1000, 5000, 20_000, 60_000, 60_000, 60_000)
 HALF_SHARE = 0.15
+BACKENDS_SHARE = 0.1
 WITHIN_PPM = 4900  # two such clocks differ by less than 1 %
 SLOW_DISKS = 0.08  # of the seeds: each of the two fsyncs of a write takes 50 to 150 ms for an L of a second
 PROFILES = (
@@ -74,6 +75,9 @@ class Options:
     heal_all: bool
     brief: bool = False
     slow_disks: bool = False
+    backends: int = 0
+    consensus: CoreConsensus = field(default_factory=CoreConsensus)
+    backend_policy: str = "once"
 
     @property
     def lease_ns(self) -> int:
@@ -97,6 +101,10 @@ class Options:
         command = CoreCommand("escalation", self.policy)
         rule = QuorumRule(quorum or ("half" if self.profile == "half" else "majority"))
         settings = CoreSettings(node_id, self.nodes(), lease_ms, self.renew_ms, self.preempt, (command,))
+        if self.backends:
+            names = ("failover", "failback", "follow_primary")
+            commands = tuple(CoreCommand(name, self.backend_policy) for name in names)
+            settings = replace(settings, commands=(command, *commands), consensus=self.consensus)
         return replace(settings, quorum=rule, tie_breaker=tie_breaker if rule is QuorumRule.HALF else "")
 
     def describe(self) -> str:
@@ -114,6 +122,9 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
     own = random.Random(f"{seed} half")  # the draws of the other profiles stay what they were
     if own.random() < HALF_SHARE:
         drawn = "half"
+    pools = random.Random(f"{seed} backends")  # likewise
+    if pools.random() < BACKENDS_SHARE:
+        drawn = "backends"
     size = source.choice(SIZES)
     witnesses = tuple(sorted(source.sample(range(2, size + 1), source.randint(0, (size - 1) // 2))))
     equal = source.random() < 0.7
@@ -161,6 +172,8 @@ def draw(seed: int, profile: str = "", brief: bool = False) -> Options:
         options = _with_witnesses(options, 3 if size <= 4 else 5)
     if options.profile == "half":
         options = _even(options, own.choice((2, 2, 2, 4, 4, 6)))
+    if options.profile == "backends":
+        options = _with_backends(options, pools)
     if brief:
         return _brief(options)
     return with_slow_disks(options) if random.Random(f"{seed} disks").random() < SLOW_DISKS else options
@@ -177,6 +190,35 @@ def _with_witnesses(options: Options, size: int) -> Options:
     priorities = (options.priorities * size)[:size]
     rates = (options.rates_ppm * size)[:size]
     return replace(options, size=size, witnesses=witnesses, priorities=priorities, rates_ppm=rates, heal_all=False)
+
+
+def _with_backends(options: Options, source: random.Random) -> Options:
+    """Backends behind every member's pgpool-II. Asks and views live for seconds, so leases are short here."""
+    lease_ms = source.choice((300, 1000, 1000, 2000, 5000))
+    renew_ms = max(20, lease_ms // 5)
+    rule = CoreConsensus(
+        required=source.random() < 0.85,
+        half_votes=source.random() < 0.3,
+        several_from_node=source.random() < 0.1,
+        timeout_ms=source.choice((2000, 4000)),
+    )
+    return replace(
+        options,
+        lease_ms=lease_ms,
+        renew_ms=renew_ms,
+        interval_ms=renew_ms,
+        deadtime_ms=max(3 * renew_ms, lease_ms),
+        repeat_ms=1400,
+        delay_us=(100, min(options.delay_us[1], renew_ms * 1000 // 16)),
+        tail_us=lease_ms * (options.tail_us // options.lease_ms),
+        disk_us=(100, min(options.disk_us[1], renew_ms * 1000 // 16)),
+        slow_us=renew_ms * 50,
+        mean_leases=max(options.mean_leases, 1.0) * max(1000 // lease_ms, 1),
+        storm_leases=max(60_000 // lease_ms, 40) * source.choice((1, 2)),
+        backends=source.choice((2, 3, 3)),
+        consensus=rule,
+        backend_policy=source.choice(("once", "once", "retry")),
+    )
 
 
 def _even(options: Options, size: int) -> Options:
@@ -208,7 +250,7 @@ def _brief(options: Options) -> Options:
         tail_us=1000 * (options.tail_us // options.lease_ms),
         slow_us=renew_ms * 50,
         slow_node=min(options.slow_node, size),
-        storm_leases=80,
+        storm_leases=60 if options.backends else 80,
         mean_leases=min(options.mean_leases, 1.0),
     )
 

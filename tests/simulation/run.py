@@ -21,6 +21,7 @@ from tests.simulation.host import Host
 from tests.simulation.injector import LEASE_FACTORS, Injector
 from tests.simulation.network import Network
 from tests.simulation.options import Options
+from tests.simulation.pools import Call, Commands, Pool
 from tests.simulation.story import Story
 from tests.simulation.upstream import Upstream
 from tests.simulation.world import World
@@ -33,6 +34,7 @@ from pgvigil.watchdog.core.record import Document, QuorumRule
 
 NS_PER_HOUR = 3600 * NS_PER_S
 PEACE_LEASES = 6
+TABLE_NS = 30 * NS_PER_S  # five seconds until a table is built without everybody, and commands of a second and a half
 SLOW_DISKS_LEASES = 4  # with slow disks: rounds that end too early until their limit has doubled often enough
 MOST_STEPS = 20_000_000
 OURS = (Violation, InvariantError, CommandError, AssertionError, ArithmeticError, LookupError)
@@ -75,7 +77,7 @@ class Run:
             node.node_id: Host(self.world, options, node, self.network, self.story) for node in options.nodes()
         }
         self.most_lease_ns = min(60_000, max(options.lease_ms * max(LEASE_FACTORS) // 100, 300)) * NS_PER_MS
-        self.checkers = Checkers(self.world, list(self.hosts.values()), self.most_lease_ns)
+        self.checkers = Checkers(self.world, list(self.hosts.values()), self.most_lease_ns, options.consensus)
         least_lease_ms = max(options.lease_ms * min(LEASE_FACTORS) // 100, 3 * options.renew_ms, 300)
         self.upstream = Upstream(self.world, options, self.network, least_lease_ms * NS_PER_MS)
         self.checkers.upstream(self.upstream)
@@ -84,12 +86,30 @@ class Run:
             host.watcher, host.upstream = self.checkers, self.upstream
             host.peers = {other.id: other for other in self.hosts.values() if other is not host}
         self.injector = Injector(self.world, options, self.hosts, self.network, self.story)
+        self._add_pools()
         self._healed: set[int] = set()
         self._by_half = False
         self._healed_at_ns = 0
         self._recovered_at_ns: int | None = None
         self._last_open_ns = 0
         self._source = self.world.source("run")
+
+    def _add_pools(self) -> None:
+        """Every member has a pgpool-II with the same servers behind it."""
+        servers = self.injector.servers
+        for host in self.hosts.values() if self.options.backends else ():
+            source = self.world.source(f"pool {host.id}")
+            host.users_commands = Commands(servers, source)
+            if not host.node.witness:
+                host.pool = Pool(self.world, host, servers, source)
+                host.pool.on_order = self.checkers.decisions.acts
+                host.pool.on_late = self._unanswered
+
+    @staticmethod
+    def _unanswered(pool: Pool, call: Call) -> None:
+        raise Violation(
+            "liveness", f"the call of pgpool-II at n{pool.node} for backend {call.backend_id} got no answer"
+        )
 
     # --- from beginning to end --------------------------------------------------------------------
 
@@ -121,6 +141,7 @@ class Run:
         result.counts["elections"] = self.checkers.ballots.elections
         result.counts["recoveries by half"] = int(self._by_half and self._recovered_at_ns is not None)
         result.counts["commits"] = self.checkers.records.commits
+        result.counts["decisions"] = self.checkers.decisions.count
         result.counts["starts"] = sum(host.starts for host in self.hosts.values())
         result.counts["excused overlaps"] = self.checkers.holders.excused_overlaps
 
@@ -158,6 +179,7 @@ class Run:
 
     def _heal(self) -> None:
         self.injector.end()
+        self.injector.servers.heal()
         self.network.mend_all()
         self.network.weather.spread_us = min(self.network.weather.spread_us, self.options.renew_ms * 1000 // 16)
         chosen = self._choose_half() or self._choose()
@@ -270,4 +292,17 @@ class Run:
     def _peace(self) -> None:
         if self._last_open_ns < self.world.now_ns - self.options.lease_ns:
             raise Violation("liveness", "the VIP was lost again in peace")
-        self.world.finish()
+        if self.options.backends:
+            self._one_table(self.world.now_ns + TABLE_NS + 4 * self.options.lease_ns)
+        else:
+            self.world.finish()
+
+    def _one_table(self, until_ns: int) -> None:
+        """All healed nodes come to the same agreed table, and all pgpool-IIs to what it says."""
+        unlike = self.checkers.decisions.unlike({node: self.hosts[node] for node in sorted(self._healed)})
+        if not unlike:
+            self.world.finish()
+        elif self.world.now_ns >= until_ns:
+            raise Violation("liveness", f"no one table {TABLE_NS // NS_PER_S} s after a majority was healed: {unlike}")
+        else:
+            self.world.after(NS_PER_S // 10, lambda: self._one_table(until_ns))

@@ -42,7 +42,7 @@ class Surroundings(Protocol):
     def say(self, text: str) -> None: ...
     def stepped(self, core: Watchdog) -> None: ...
     def post(self, effect: events.Send, core: Watchdog) -> None: ...
-    def started_command(self, effect: events.StartCommand) -> None: ...
+    def started_command(self, effect: events.StartCommand) -> tuple[int, bool]: ...
     def answered(self, effect: events.Answer) -> None: ...
     def speaks(self, content: frames.BeatContent) -> None: ...
     def asks(self, question: frames.AskTieBreaker) -> None: ...
@@ -136,6 +136,11 @@ class Main:
         self._say_question()
         self._say_news(self.clock.read())
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the disk: a lone voter's commit counts only then."""
+        return self._carrier.idle
+
     def _take_mail(self) -> None:
         while (parcel := self.mail.take()) is not None:
             self._take(*parcel)
@@ -202,9 +207,9 @@ class Main:
         if self.core.state is not State.LEADER or not self.core.lease_held_at(self.clock.read()):
             self.dispatch(events.CommandEnded(order.intent.token, False))
             return
-        self.around.started_command(order)
-        ended = events.CommandEnded(order.intent.token, True)
-        self.process.later(COMMAND_NS, lambda: self.dispatch(ended))
+        takes_ns, succeeds = self.around.started_command(order)
+        ended = events.CommandEnded(order.intent.token, succeeds, "the simulator says so")
+        self.process.later(takes_ns, lambda: self.dispatch(ended))
 
     # --- what others are told ---------------------------------------------------------------------
 

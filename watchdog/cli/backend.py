@@ -27,6 +27,9 @@ def backend(options: argparse.Namespace) -> int:
     """One of them."""
     _check(options)
     run_dir = node.run_dir_of(options)
+    if node.may_know(run_dir) and node.supervisor_pid(run_dir) is None:
+        print(node.not_running(run_dir), file=sys.stderr)
+        return codes.NOT_RUNNING
     if options.action == "list":
         return _list(options, run_dir)
     result = _order(options, run_dir)
@@ -56,9 +59,6 @@ def _list(options: argparse.Namespace, run_dir: str) -> int:
     try:
         value = node.ask_json(run_dir, "backend-list")
     except CommandError as error:
-        if node.supervisor_pid(run_dir) is None and node.may_know(run_dir):
-            print(node.not_running(run_dir), file=sys.stderr)
-            return codes.NOT_RUNNING
         print(f"pgvigil backend list: {error}", file=sys.stderr)
         return codes.UNKNOWN
     print(json.dumps(value, ensure_ascii=False) if options.json else backend_render.page(value, sys.stdout))
@@ -67,15 +67,12 @@ def _list(options: argparse.Namespace, run_dir: str) -> int:
 
 def _order(options: argparse.Namespace, run_dir: str) -> membership.Result:
     from pgvigil.ipc.channel import ControlClient
-    from pgvigil.ipc.endpoints import control_endpoint
 
-    if node.supervisor_pid(run_dir) is None:
-        raise CommandError(node.not_running(run_dir))
     who = DONE[options.action].format(who=inform.reporter())
     reason = f"{who}: {options.reason}" if options.reason else who
     more = ("switchover",) if options.switchover else ()
     result, begun_ns = membership.Result(options.action), boottime_ns()
-    client = ControlClient(control_endpoint(run_dir))
+    client = ControlClient(node.endpoint_of(run_dir))
     try:
         arguments = (options.target, reason, *more)
         for reply in client.ask(f"backend-{options.action}", arguments, LIMIT_MS):

@@ -47,9 +47,11 @@ _pgvigil() {{
         esac
     done
     case "$before" in
-        -c|--config|--password-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
-        --node-id|--timeout|--node|--host|--port|--user) COMPREPLY=(); return ;;
+        -c|--config|--password-file|--state) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        --node-id|--timeout|--node|--host|--port|--user|--run|--keep|--jobs|--limit|--settle) COMPREPLY=(); return ;;
         -m|--mode) COMPREPLY=($(compgen -W "smart fast immediate" -- "$word")); return ;;
+        --batch) COMPREPLY=($(compgen -W "half 1" -- "$word")); return ;;
+        --on-failure) COMPREPLY=($(compgen -W "hold leave attach" -- "$word")); return ;;
     esac
     case "$command" in
         "") COMPREPLY=($(compgen -W "{names} {globals_}" -- "$word")) ;;

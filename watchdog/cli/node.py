@@ -37,7 +37,7 @@ def run_dir_of(options: argparse.Namespace) -> str:
 
 def may_know(run_dir: str) -> bool:
     """Whether this user may look at the pid file; a member of control_group may not."""
-    return os.access(run_dir, os.R_OK)
+    return os.access(run_dir, os.R_OK) or not os.path.isdir(run_dir)
 
 
 def endpoint_of(run_dir: str) -> str:
@@ -48,7 +48,9 @@ def endpoint_of(run_dir: str) -> str:
 
 
 def supervisor_pid(run_dir: str) -> int | None:
-    """The running supervisor, or None."""
+    """The running supervisor, or None; `NotAllowed` for a member of control_group, who may ask for less."""
+    if os.path.isdir(run_dir) and not may_know(run_dir):
+        raise NotAllowed(f"{run_dir}: permission denied; this is for root and the user of pgvigil")
     return pidfile.holder(run_dir)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pgvigil
 from pgvigil.watchdog.cli import codes
+from pgvigil.watchdog.cli.values import backend_count, batch_size, long_seconds
 
 DEFAULT_CONFIG = "/etc/pgvigil/pgvigil.toml"
 CONFIG_VARIABLE = "PGVIGIL_CONFIG"
@@ -219,6 +220,40 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "rolling", "run a command on the backends, batch by batch",
+        "Detaches a batch of backends from every pgpool-II, runs the command for each, attaches them again when all of "
+        "the batch are done, and goes on to the next batch. The primary and what is not attached are left out. Ctrl-C "
+        "lets the batch end and stops; a second one ends its commands. What stopped, or was killed, goes on with "
+        "--resume; a command that did not end well is then run again.",
+        (
+            ("pgvigil rolling --batch half --run 'refresh {host} {port}'", "the two halves one after the other"),
+            ("pgvigil rolling --batch 1 --keep 2 --run 'ssh {host} upgrade'", "never fewer than two attached"),
+            ("pgvigil rolling --status", "how far it is"),
+            ("pgvigil rolling --resume", "go on after Ctrl-C, a failure, a reboot"),
+            ("pgvigil rolling --abandon", "attach what is detached and forget the rest"),
+        ),
+        "pgvigil.watchdog.cli.rolling", "rolling",
+        (
+            Argument(("--batch",), "how many at once: half, or a number", metavar="half|N", kind=batch_size),
+            Argument(("--run",), "the command for the shell; {host}, {port} and {id} are put in; --resume: another one",
+                     metavar="COMMAND"),
+            Argument(("--keep",), "never fewer attached than this (default: 1)", metavar="N", kind=backend_count),
+            Argument(("--include-primary",), "the primary too; refused if that is a failover", flag=True),
+            Argument(("--on-failure",), "a command fails, and the run stops: hold (default) keeps its whole batch "
+                     "detached, leave only the backend, attach none", ("hold", "leave", "attach")),
+            Argument(("--jobs",), "commands at once (default: all of the batch)", metavar="N", kind=backend_count),
+            Argument(("--limit",), "for one command (default: 3600)", metavar="SECONDS", kind=long_seconds),
+            Argument(("--settle",), "for every pgpool-II to agree (default: 60)", metavar="SECONDS", kind=seconds),
+            Argument(("--state",), "where to keep how far it is (default: rolling.json in state_dir)", metavar="FILE",
+                     files=True),
+            Argument(("--dry-run",), "show the plan and change nothing", flag=True),
+            Argument(("--resume",), "go on with the run that stopped", flag=True),
+            Argument(("--abandon",), "attach what the run detached, and end it", flag=True),
+            Argument(("--status",), "show the run", flag=True),
+            Argument(("--json",), "print JSON: one line per step, the last one with the outcome", flag=True),
+        ),
+    ),
+    Command(
         "backend", "show, attach, detach or promote a PostgreSQL server",
         "Works on what all pgpool-IIs together have agreed on; from any node. An order needs no consensus, is logged "
         "as an operator's, runs the configured command once, and reaches every pgpool-II. Name the backend by its id, "
@@ -255,6 +290,29 @@ COMMANDS: tuple[Command, ...] = (
         _CALLED + _ENDS,
         (("follow_primary_command = 'pgvigil follow_primary %d %h %p %D %m %H %M %P %r %R'", "in pgpool.conf"),),
         _FAILOVER, "call", _VALUES, ("follow_primary",),
+    ),
+    Command(
+        "recovery", "recover a backend online, with clients of the other pgpool-IIs held back",
+        "Tells the pgpool-II of this node to recover backend ID (pcp_recovery_node). In native replication and "
+        "snapshot isolation new clients of the other pgpool-IIs wait during the second stage, and the backend is "
+        "attached everywhere before they get through. Refused before it begins if a node cannot hold its clients "
+        "back. If clients got through too early, the backend is detached again and the exit code is 1.",
+        (
+            ("pgvigil recovery 1", "backend 1, which is down on every pgpool-II"),
+            ("pgvigil recovery 1 --force", "although a node does not answer: keep its clients away yourself"),
+        ),
+        "pgvigil.watchdog.cli.recovery", "recovery",
+        (
+            Argument(("backend",), "number of the backend", metavar="ID"),
+            Argument(("--json",), "print one JSON object at the end", flag=True),
+            Argument(("--force",), "leave out nodes that do not answer or cannot hold", flag=True),
+            Argument(("--drain",), "how long clients of other pgpool-IIs may take to leave (default: 30)",
+                     metavar="SECONDS", default=30.0, kind=seconds),
+            Argument(("--user",), "user of pcp.conf (default: pcp_user, then the one you are)", metavar="NAME"),
+            Argument(("--password-file",), "file of mode 0600 with that user's password", metavar="FILE", files=True),
+            Argument(("--timeout",), "how long pgpool-II may take (default: 3600)", metavar="SECONDS", default=3600.0,
+                     kind=seconds),
+        ),
     ),
     Command(
         "bootstrap", "found the cluster without the voters that are missing",

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 OLD_MS = 2000
 SHOWN_EVENTS = 5
 SHOWN_TROUBLES = 5
+SHOWN_DRIFT = 20
 DASH = "-"
 UNKNOWN = "unknown"
 
@@ -45,9 +46,10 @@ def page(reading: Reading, colour: bool = False) -> str:
         return "\n".join(_silent(reading, colour))
     status = reading.status
     facts, nodes = _facts(status, colour), _nodes(status, colour)
+    backends = _backends(status, colour)
     outside = [_reports(status, colour), _pgpool_watchdog(status, colour)]
     details = [_paths(status, colour), _checks(status, colour), *outside, _processes(status, colour)]
-    blocks = [_head(status, colour), facts, nodes, *details]
+    blocks = [_head(status, colour), facts, nodes, backends, _drift(status, colour), *details]
     return "\n\n".join("\n".join(block) for block in [*blocks, _events(status, colour)] if block)
 
 
@@ -181,6 +183,14 @@ def _nodes(status: dict[str, Any], colour: bool) -> list[str]:
     return table(rows, colour)
 
 
+def _backends(status: dict[str, Any], colour: bool) -> list[str]:
+    """The PostgreSQL servers, once the cluster has agreed on them."""
+    from pgvigil.watchdog.cli import backend_render  # which uses this module
+
+    value = _table(status, "backends")
+    return backend_render.lines(value, colour) if _rows(value, "backends") else []
+
+
 def _paths(status: dict[str, Any], colour: bool) -> list[str]:
     """How every peer is heard. Lifecheck reports now and then: what it has heard may be newer, and is not older."""
     rows = [("PATH", "TO", "HEARD", "LOST", "ROUND TRIP", "JITTER")]
@@ -271,6 +281,22 @@ def _pgpool_watchdog(status: dict[str, Any], colour: bool) -> list[str]:
         for item in _rows(seen, "nodes")
     ]
     return lines + (table(rows, colour) if len(rows) > 1 else [])
+
+
+def _drift(status: dict[str, Any], colour: bool) -> list[str]:
+    """In what nodes differ from the leader, those that this keeps out first."""
+    found = sorted(_rows(status, "drift"), key=lambda item: not item.get("fatal"))
+    if not found:
+        return []
+    lines = [paint("SETTINGS THAT DIFFER FROM THE LEADER'S", DIM, colour)]
+    for item in found[:SHOWN_DRIFT]:
+        out = " (keeps it out)" if item.get("fatal") else ""
+        text = f"{_word(item, 'key')}: here {_word(item, 'here')}, leader {_word(item, 'leader')}{out}"
+        lines.append(paint(f"{_label(status, item.get('node'))}  {text}", RED if out else YELLOW, colour))
+    untold = status.get("drift_untold")
+    more = len(found) - SHOWN_DRIFT if len(found) > SHOWN_DRIFT else 0
+    more += untold if isinstance(untold, int) else 0
+    return [*lines, f"and {more} more"] if more else lines
 
 
 def is_current(item: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from pgvigil.watchdog.config.problems import Problem, Problems, refusal
 from pgvigil.watchdog.config.reader import Draft, NodeDraft, Section, read_draft
 from pgvigil.watchdog.config.schema import COMMAND_NAMES
 from pgvigil.watchdog.config.source import Source, Unreadable, parse_source, read_source
+from pgvigil.watchdog.drift.configured import of_file
 from pgvigil.watchdog.settings import (
     ClusterSettings,
     CommandSettings,
@@ -38,6 +39,7 @@ from pgvigil.watchdog.settings import (
     PathSettings,
     PgpoolSettings,
     ProcessSettings,
+    RecoverySettings,
     RemovalSettings,
     Settings,
     UserCommand,
@@ -169,6 +171,17 @@ class _Assembly:
             process=process,
             pgpool=self._pgpool(),
             failover=self._failover(),
+            compared=tuple(of_file(self.draft).items()),
+            recovery=self._recovery(),
+        )
+
+    def _recovery(self) -> RecoverySettings:
+        table = self.draft["lifecheck"]
+        return RecoverySettings(
+            hold_limit_s=self.draft["recovery"].get("hold_limit_s"),
+            user=table.get("query_user") or "",
+            database=table.get("query_database"),
+            password_file=table.get("query_password_file") or "",
         )
 
     def _cluster(self) -> ClusterSettings:

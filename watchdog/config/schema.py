@@ -224,6 +224,15 @@ PGPOOL = (
     ),
 )
 
+RECOVERY = (
+    Key(
+        "hold_limit_s",
+        kinds.integer(10, 600, "s"),
+        90,
+        "How long an online recovery may hold back new clients of this node's pgpool-II.",
+    ),
+)
+
 COMMAND_ENTRY = (
     Key("run", kinds.text("expected a shell command"), REQUIRED, "Shell command."),
     Key("timeout_s", kinds.integer(1, 3600, "s"), 30, "Time limit; then its process group is killed."),
@@ -283,11 +292,13 @@ TABLES: dict[str, tuple[Key, ...]] = {
     "lifecheck": LIFECHECK,
     "pgpool": PGPOOL,
     "failover": FAILOVER,
+    "recovery": RECOVERY,
     "process": PROCESS,
     "status": STATUS,
 }
 TOP_LEVEL = (
-    "cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "failover", "commands", "process", "status",
+    "cluster", "node", "heartbeat", "vip", "lifecheck", "pgpool", "failover", "recovery", "commands", "process",
+    "status",
 )  # fmt: skip
 REQUIRED_TABLES = ("cluster", "node")
 # Every table under the name that documentation uses for it.

@@ -185,9 +185,12 @@ def followers(document: Document) -> tuple[Backend, ...]:
 
 
 def with_intent(document: Document, intent: Intent) -> Document:
-    """One command more; settled ones are forgotten first, the oldest first, pending ones never."""
+    """One command more; settled ones are forgotten first, the oldest first, pending ones and the newest of each name
+    never: that there is one tells the leader that this term's escalation has begun.
+    """
     intents = [*document.intents, intent]
-    settled = [item for item in intents if item.state != PENDING]
+    newest = {item.name: item for item in intents}
+    settled = [item for item in intents if item.state != PENDING and newest[item.name] is not item]
     for item in settled[: max(len(intents) - KEPT_INTENTS, 0)]:
         intents.remove(item)
     return replace(document, intents=tuple(intents))

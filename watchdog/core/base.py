@@ -362,6 +362,14 @@ class Base(ABC):
         """Whether this node's lease runs at an instant: what every action outside checks right before it (P21)."""
         return self.lease is not None and self.lease.held(now_ns)
 
+    def leader_at(self, now_ns: int) -> int:
+        """The leader while its lease, or this node's promise to it, runs; 0 afterwards, for it may be another one."""
+        if self.leader_id == self.me:
+            known = self.lease_held_at(now_ns)
+        else:
+            known = self.leader_heard_ns is not None and now_ns < self.leader_heard_ns + self.lease_ns
+        return self.leader_id if known else 0
+
     def unfit_reason(self) -> str | None:
         """Why this node cannot lead, apart from promises and waiting; None if it can (P10)."""
         if self.witness(self.me):

@@ -271,6 +271,8 @@ class Leading(Standing):
         settings = self.settings
         half = settings.quorum is QuorumRule.HALF
         address = settings.tie_breaker if half else document.tie_breaker
+        if (settings.lease_ms, settings.quorum, address) == (document.lease_ms, document.quorum, document.tie_breaker):
+            return document  # asked in every step
         return replace(document, lease_ms=settings.lease_ms, quorum=settings.quorum, tie_breaker=address)
 
     def _may_take_half(self, document: Document) -> bool:

@@ -38,6 +38,8 @@ STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
+OURS_NS = 60 * NS_PER_S
+"""So long after a detach of ours pgpool-II may call its failover_command for it."""
 FIRST_REQUEST = 1 << 32
 """Requests of this module are numbered from here on, those of the control socket below."""
 
@@ -163,13 +165,18 @@ class Pools:
             logger.info("the report on backend %d: %s", backend_id, text)
             on_known(by_hand, text)
 
-        view = self._watcher.view
+        now_ns, view = self._clock(), self._watcher.view
         backend = None if view is None else view.backend(backend_id)
+        agreed = self._core.agreed_at(now_ns)
+        table = None if agreed is None else agreed.backend(backend_id)
         ordered = self._memory.ordered.get(backend_id)
+        ours = ordered is not None and ordered.kind is OrderKind.DETACH and now_ns < ordered.at_ns + OURS_NS
         if view is None or backend is None:
             known(False, self._watcher.problem or f"its pgpool-II has no backend {backend_id}")
-        elif ordered is not None and ordered.awaited and ordered.kind is OrderKind.DETACH:
+        elif ours:
             known(False, "pgvigil itself detached it there")
+        elif table is not None and table.status is BackendStatus.DOWN:
+            known(False, f"it is agreed down already, by decision {table.decision}")
         else:
             self._classifier.classify(backend, incarnation(self._pid_file), known)
 

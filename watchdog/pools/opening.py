@@ -54,6 +54,9 @@ def open_pools(
 class Unwatched:
     """No pgpool-II is watched; costs nothing."""
 
+    link = None
+    """Nobody can be asked."""
+
     def look(self) -> None:
         """Nothing to compare."""
 

@@ -71,12 +71,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The newest order for a backend; `awaited` until its effect has been seen."""
+    """The newest order for a backend; `awaited` until its effect has been seen.
+
+    Until `attach_due_ns` an attach may come about that was ordered, be it before this order.
+    """
 
     kind: OrderKind
     at_ns: int
     tries: int
     awaited: bool = True
+    attach_due_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,14 @@ PROBE_FRESH_NS = 3 * NS_PER_S
 SILENT_NS = 10 * NS_PER_S
 AWAITED_NS = 600 * NS_PER_S
 """pgpool-II may look for a primary for 300 s (search_primary_node_timeout) before it comes to an order."""
+ECHO_NS = 60 * NS_PER_S
+"""An order that was repeated may be carried out twice: the second time still so long after the first."""
 ASK_AGAIN_NS = 3 * NS_PER_S
 MAX_ASKS = 3
 UNSEEN_NS = 10 * NS_PER_S
 ALONE_NS = 5 * NS_PER_S
-WRONG_PRIMARY_NS = 3 * NS_PER_S
+WRONG_PRIMARY_NS = 5 * NS_PER_S
+"""The leader itself takes over, after 3 s, a primary that most pgpool-IIs have found."""
 UNDER_WAY = ("pending", "running")
 
 Pair = tuple[Backend, PoolBackend]
@@ -174,7 +177,10 @@ class _Step:
             OrderKind.DETACH: one.down,
             OrderKind.PROMOTE: one.role is BackendRole.PRIMARY and one.usable,
         }[ordered.kind]
-        return replace(ordered, awaited=False) if done else ordered
+        if not done:
+            return ordered
+        due_ns = self.now_ns + ECHO_NS if ordered.kind is OrderKind.ATTACH else ordered.attach_due_ns
+        return replace(ordered, awaited=False, attach_due_ns=due_ns)
 
     def _pair(self, backend_id: int) -> Pair | None:
         return next((pair for pair in self.pairs if pair[0].backend_id == backend_id), None)
@@ -207,22 +213,23 @@ class _Step:
         earlier, known = before.backend(one.backend_id), self.memory.known.get(one.backend_id)
         changed = earlier is not None and earlier.down and one.usable
         stood = known is not None and known.matched and known.decision == backend.decision
-        return (
-            changed
-            and stood
-            and backend.status is BackendStatus.DOWN
-            and not self._awaits(one.backend_id, OrderKind.ATTACH)
-        )
+        return changed and stood and backend.status is BackendStatus.DOWN and not self._attach_due(one.backend_id)
 
     def _promoted_by_hand(self, before: View) -> Backend | None:
         """A promotion puts the primary before it down, without a command; pgpool-II's own failovers run one."""
         pair, agreed = self._primary_pair(), self._agreed_primary()
-        if pair is None or agreed is None or pair[0].backend_id == agreed.backend_id or pair[0].status.value != "up":
+        if (
+            pair is None
+            or agreed is None
+            or pair[0].backend_id == agreed.backend_id
+            or pair[0].status is BackendStatus.DOWN
+        ):
             return None
         old, earlier = self.view.backend(agreed.backend_id), before.backend(agreed.backend_id)
         known = self.memory.known.get(agreed.backend_id)
         was = earlier is not None and earlier.usable and earlier.role is BackendRole.PRIMARY
-        quiet = not self.facts.busy and not self._awaits_any() and not self._under_way()
+        touched = {agreed.backend_id, pair[0].backend_id}
+        quiet = not (touched & self.facts.busy) and not self._awaits_any(touched) and not self._under_way()
         stood = known is not None and known.matched and known.decision == agreed.decision
         if was and stood and quiet and old is not None and old.down and pair[1].server_role == "primary":
             return pair[0]
@@ -307,7 +314,10 @@ class _Step:
     def _give(self, order: Order) -> Order:
         before = self.ordered.get(order.backend_id)
         tries = before.tries + 1 if before is not None and self._recent(before) else 1
-        self.ordered[order.backend_id] = Ordered(order.kind, self.now_ns, tries)
+        due_ns = 0 if before is None else before.attach_due_ns
+        if order.kind is OrderKind.ATTACH:
+            due_ns = self.now_ns + AWAITED_NS
+        self.ordered[order.backend_id] = Ordered(order.kind, self.now_ns, tries, True, due_ns)
         return order
 
     def _recent(self, ordered: Ordered) -> bool:
@@ -320,13 +330,13 @@ class _Step:
         pause_ns = min(GRACE_NS << min(ordered.tries - 1, 10), MAX_PAUSE_NS)
         return self.now_ns >= ordered.at_ns + pause_ns
 
-    def _awaits(self, backend_id: int, kind: OrderKind) -> bool:
+    def _attach_due(self, backend_id: int) -> bool:
         # Judged by what was known before this view: the view itself may be what fulfils the order.
         ordered = self.memory.ordered.get(backend_id)
-        return ordered is not None and ordered.kind is kind and self._open(ordered)
+        return ordered is not None and self.now_ns < ordered.attach_due_ns
 
-    def _awaits_any(self) -> bool:
-        return any(self._open(ordered) for ordered in self.memory.ordered.values())
+    def _awaits_any(self, touched: set[int]) -> bool:
+        return any(key in touched and self._open(ordered) for key, ordered in self.memory.ordered.items())
 
     def _open(self, ordered: Ordered) -> bool:
         return ordered.awaited and self.now_ns < ordered.at_ns + AWAITED_NS

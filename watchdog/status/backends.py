@@ -15,7 +15,7 @@ class View:
 
     label: str
     backends: tuple[SeenBackend, ...]
-    age_ms: int
+    age_ms: int | None
     problem: str = ""
 
 

@@ -15,7 +15,7 @@ from pgvigil.watchdog.chronicle import plain
 from pgvigil.watchdog.core.record import SENTENCES, QuorumRule
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.settings import NOT_GUARANTEED, NodeSettings
-from pgvigil.watchdog.status import outside
+from pgvigil.watchdog.status import drift, outside
 from pgvigil.watchdog.status.backends import View, listing
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Report:
         """The whole status."""
         main, core = self._main, self._main.core
         have, need, voters = main.quorum()
-        leader = core.leader_id if core.leader_id and self._leader_fresh(now_ns) else None
+        leader = core.leader_at(now_ns) or None
         return {
             "version": pgvigil.__version__,
             "node_id": main.settings.node_id,
@@ -83,6 +83,7 @@ class Report:
             "nodes": [self._node(node, now_ns) for node in main.settings.nodes],
             "backends": self.backends(now_ns),
             "external": outside.reports(main.outside, now_ns),
+            **drift.section(main.drift.exchange, main.settings, now_ns),
             "pgpool_watchdog": outside.pgpool_watchdog(main.outside, main.settings, now_ns),
             "processes": [
                 {
@@ -111,6 +112,9 @@ class Report:
         }
         if own is not None:  # newer than what this node has told the others, and with the reasons
             views[core.me] = View(main.settings.node.host, own.seen, own.age_ms, own.trouble)
+        for node in main.settings.nodes:  # who asks whether all agree has to know of those that said nothing
+            if node.id in core.voter_ids and not node.witness and node.id not in views:
+                views[node.id] = View(node.host, (), None, "nothing has been heard of it")
         return listing(document or core.document, document is not None, views)
 
     def _state(self) -> str:
@@ -129,13 +133,6 @@ class Report:
         if core.state is State.STANDBY and unfit is not None and not self._main.settings.node.witness:
             return f"{core.sentence}; cannot lead now: {unfit}"
         return core.sentence
-
-    def _leader_fresh(self, now_ns: int) -> bool:
-        """A leader is known while its lease or this node's promise to it runs; later it is unknown."""
-        core = self._main.core
-        if core.leader_id == core.me:
-            return core.lease_held_at(now_ns)
-        return core.leader_heard_ns is not None and now_ns < core.leader_heard_ns + core.lease_ns
 
     def _lease(self, now_ns: int) -> dict[str, object]:
         core = self._main.core

@@ -48,8 +48,10 @@ def table(settings: Settings, life_interval_ns: int) -> tuple[ChildSpec, ...]:
     # Imported here, not above: watchdog.process imports supervisor.daemon (revive), which imports this module.
     from pgvigil.heartbeat import receiver, sender
     from pgvigil.lifecheck import process as lifecheck
+    from pgvigil.lifecheck.preload import preload
     from pgvigil.watchdog import process as watchdog
 
+    preload(settings.lifecheck)
     shared = (settings.process.log, settings.process.log_level, settings.node.host)
 
     def spec(name: str, run: Run, part: object, *bound: str, vital: bool = False) -> ChildSpec:

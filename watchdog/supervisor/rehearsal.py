@@ -7,6 +7,8 @@ are closed again: no network, no ZeroMQ, no log.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pgvigil.heartbeat.bundle import Bundle
 from pgvigil.heartbeat.hearing import Hearing
 from pgvigil.heartbeat.packet import MAC_BYTES, Heartbeat, Signer
@@ -31,6 +33,8 @@ OURS, PEER = 1, 2
 
 def rehearse() -> None:
     """Play all parts `ROUNDS` times; some 15 ms."""
+    for argument in ("", 0):
+        isinstance(argument, Mapping)  # logging asks it of single arguments; the first answer goes through all ABCs
     now_ns = boottime_ns()
     beat = Beat(Role.STANDBY, 1, True, Health.ALIVE, 1, 0, (PEER,), 0)
     play = _Play(frames.BeatContent(now_ns, now_ns, beat), now_ns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import gc
+import sys
 
 from pgvigil.heartbeat.packet import Heartbeat
 from pgvigil.ipc import codec, frames
@@ -43,11 +44,22 @@ def freeze() -> None:
         codecs.lookup(name)  # imports it, and remembers what it found
     codec.prepare((*frames.KINDS.values(), frames.Envelope))
     codec.prepare((*messages.KINDS.values(), envelope.Envelope, record.Record, Heartbeat))
+    forget_lookups()
     rehearse()
     gc.collect()
     fill_holes()
     gc.freeze()
     fill_heap()
+
+
+def forget_lookups() -> None:
+    """Empty CPython's cache of looked-up attributes; what is warm fills it again.
+
+    The cache counts a reference to each name, so a child that replaces an entry also writes to the name of something
+    that only the parent ever looked up, somewhere in the heap. From 3.12 on names are immortal and nothing is written.
+    """
+    if sys.version_info < (3, 12):
+        sys._clear_type_cache()
 
 
 def fill_holes() -> int:

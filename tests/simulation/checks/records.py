@@ -6,7 +6,7 @@ its claim that a document is committed: that claim is what gets checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.simulation.checks.law import majority
 from tests.simulation.checks.violation import Violation
@@ -32,6 +32,7 @@ class Records:
         self._starts: dict[tuple[str, str], int] = {}
         self._tokens: set[tuple[str, int]] = set()
         self.commits = 0
+        self.on_commit: Callable[[Document], None] = lambda document: None
 
     # --- the disk ---------------------------------------------------------------------------------
 
@@ -56,7 +57,8 @@ class Records:
         self._check_membership(host, document)
         self._check_half(host, document)
         terms = (document.terms_of_half, document.quorum)
-        content = (document.epoch, terms, document.paused, document.intents)
+        backends = (document.backends, document.decided, document.decisions)
+        content = (document.epoch, terms, document.paused, document.intents, backends)
         if self._contents.setdefault(document.stamp, content) != content:
             raise Violation("document", f"{host.node.label} has another document {document.stamp} than others have")
 
@@ -130,6 +132,11 @@ class Records:
             self._committed[stamp.term] = stamp
         if self._newest is None or stamp > self._newest.stamp:
             self._newest = document
+        self.on_commit(document)
+
+    def committed_in(self, term: int) -> Stamp:
+        """The newest commit of a term."""
+        return self._committed.get(term, Stamp(0, 0))
 
     def newest_committed(self) -> Stamp:
         """What no later leader may lack."""

@@ -178,3 +178,25 @@ def test_troubles_are_said_but_do_not_fill_the_screen() -> None:
     troubles = [{"path": 0, "node": number, "count": 1, "reason": f"late {number}"} for number in range(9)]
     lines = [line for line in page(troubles=troubles).splitlines() if line.startswith("trouble")]
     assert lines == [f"trouble     late {number}" for number in range(5)]
+
+
+def drift(**changes: Any) -> dict[str, Any]:
+    row = {"node": 2, "label": "pg02", "key": "vip.driver", "here": "netlink", "leader": "command", "fatal": False}
+    return {**row, "since_ms": 5, **changes}
+
+
+def test_settings_that_differ_are_shown_and_those_that_keep_a_node_out_first() -> None:
+    text = page(drift=[drift(), drift(key="nodes", here="1 2", leader="1 2 3", fatal=True)], drift_untold=4)
+    lines = text.splitlines()
+    start = lines.index("SETTINGS THAT DIFFER FROM THE LEADER'S")
+    assert lines[start + 1 : start + 4] == [
+        "pg02 (2)  nodes: here 1 2, leader 1 2 3 (keeps it out)",
+        "pg02 (2)  vip.driver: here netlink, leader command",
+        "and 4 more",
+    ]
+    assert "DIFFER" not in page() and "DIFFER" not in page(drift=[])
+
+
+def test_many_differences_are_counted_and_what_they_say_cannot_steer_the_terminal() -> None:
+    text = page(drift=[drift(here="\x1b[2J")] * 30)
+    assert text.count("vip.driver: here ?[2J") == render.SHOWN_DRIFT and "and 10 more" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -35,3 +36,12 @@ def test_filling_the_heap_is_limited_and_leaves_little_to_fill() -> None:
     first = sharing.fill_heap()
     assert 0 <= first <= sharing.MAX_HEAP_FILL_BYTES + sharing.LARGEST_PIECE
     assert sharing.fill_heap() <= max(first, 256 * 1024)
+
+
+def test_a_forgotten_lookup_holds_no_name() -> None:
+    name = sys.intern("an_attribute_that_only_this_test_asks_for")
+    assert not hasattr(Record, name)
+    asked = sys.getrefcount(name)
+    sharing.forget_lookups()
+    held = sys.getrefcount(name)
+    assert held == asked if sys.version_info >= (3, 12) else held < asked

@@ -20,7 +20,9 @@ from pgvigil.watchdog.beliefs import STALE_NS, Beliefs
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.record import Document, QuorumRule, Stamp, Voter, blank_record
+from pgvigil.watchdog.drift.exchange import Exchange
 from pgvigil.watchdog.outside import Outside
+from pgvigil.watchdog.pools.opening import Unwatched
 from pgvigil.watchdog.process import Main, core_settings
 from pgvigil.watchdog.settings import Settings, VipAddress
 from pgvigil.watchdog.status.report import Report
@@ -47,6 +49,8 @@ class Node:
             started_at_ns=NOW,
             processes=(),
             events=deque([(NOW, "began")]),
+            pools=Unwatched(),
+            drift=SimpleNamespace(exchange=Exchange(1, {1: "pg01", 2: "pg02"}, {})),
             outside=Outside(self.settings, cast(ControlServer, None), lambda on_connected: cast(Outbox, None)),
         )
         main = cast(Main, self.main)

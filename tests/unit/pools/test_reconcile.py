@@ -1,0 +1,454 @@
+"""Every rule of what a node does with its own pgpool-II, one small story each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from tests.unit.pools.bench import (
+    DOWN,
+    PRIMARY,
+    SECOND_LIFE,
+    STANDBY,
+    UP,
+    Pool,
+    agreed_backend,
+    both,
+    document,
+    seen,
+)
+
+from pgvigil.watchdog.core.messages import SeenStatus
+from pgvigil.watchdog.core.record import DecisionKind, Intent
+from pgvigil.watchdog.pools.plan import Memory, Ordered, OrderKind
+from pgvigil.watchdog.pools.reconcile import refused
+
+
+def order_of(pool: Pool) -> tuple[OrderKind, int] | None:
+    order = pool.plan.order
+    return None if order is None else (order.kind, order.backend_id)
+
+
+def asks_of(pool: Pool) -> list[tuple[DecisionKind, int]]:
+    return [(ask.kind, ask.backend_id) for ask in pool.plan.asks]
+
+
+def settled(pool: Pool) -> Pool:
+    pool.step()
+    pool.step()
+    assert pool.memory.settled and order_of(pool) is None and not pool.plan.obstacle
+    return pool
+
+
+# --- nothing agreed ---------------------------------------------------------------------------------------------------
+
+
+def test_without_an_agreed_document_nothing_is_done_whatever_is_seen() -> None:
+    pool = Pool(agreed=None, backends=(seen(0, up=False), seen(1)), answering={0: True, 1: True})
+    for _ in range(20):
+        plan = pool.step()
+        assert (plan.order, plan.asks, plan.probes, plan.obstacle) == (None, (), (), "")
+        assert [one.failed for one in plan.seen] == [False, False]
+
+
+def test_an_agreed_document_without_a_table_is_none() -> None:
+    pool = Pool(agreed=document(), backends=(seen(0, up=False),))
+    assert pool.step().order is None and not pool.plan.obstacle
+
+
+def test_a_node_that_is_cut_off_does_nothing_and_goes_on_when_it_is_back() -> None:
+    pool = settled(Pool())
+    known, pool.agreed = pool.agreed, None
+    pool.change(seen(1, up=False))
+    pool.answering = {1: True}
+    for _ in range(5):
+        assert pool.step().order is None
+    pool.agreed = known
+    pool.step()
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+
+
+# --- imposing the status ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_agreed_down_is_imposed(waiting: bool) -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, waiting=waiting))
+    pool.step()
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step()
+    assert order_of(pool) == (OrderKind.DETACH, 1)
+    assert pool.plan.order is not None and "decision 2" in pool.plan.order.reason
+
+
+def test_agreed_up_is_imposed_once_postgresql_answers_this_node() -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    plan = pool.step()
+    assert plan.order is None and [one.backend_id for one in plan.probes] == [1]
+    pool.answering = {1: False}
+    assert pool.step().order is None
+    pool.answering = {1: None}
+    assert pool.step().order is None
+    pool.answering = {1: True}
+    pool.step()
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+
+
+def test_a_backend_that_does_not_answer_is_a_standing_vote_under_its_decision() -> None:
+    pool = settled(Pool(agreed=both(decision=7)))
+    pool.change(seen(1, up=False))
+    pool.answering = {1: False}
+    primary, standby = pool.step().seen
+    assert (primary.failed, standby.failed, standby.decision) == (False, True, 7)
+    pool.answering = {1: None}  # its name could not be resolved, which says nothing of PostgreSQL
+    assert not pool.step().seen[1].failed
+    pool.answering = {1: False}
+    pool.agree(agreed_backend(1, DOWN, decision=8))
+    assert not pool.step().seen[1].failed
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_old_probe_neither_attaches_nor_votes(answers: bool) -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    pool.answering, pool.probe_age_s = {1: answers}, 20.0
+    plan = pool.step()
+    assert plan.order is None and not plan.seen[1].failed
+    assert [one.backend_id for one in plan.probes] == [1]
+
+
+def test_a_backend_that_was_just_probed_is_not_probed_again() -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    pool.answering = {1: False}
+    assert pool.step().probes == ()
+
+
+def test_an_old_view_leads_to_no_order() -> None:
+    pool = settled(Pool())
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    assert pool.step(6.0, look=False).order is None
+    pool.step()
+    assert order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_a_backend_of_another_address_is_left_alone_and_told_of() -> None:
+    pool = Pool(agreed=both(DOWN, 2), backends=(seen(0, role=PRIMARY), replace(seen(1), host="10.9.9.9")))
+    for _ in range(5):
+        assert pool.step().order is None
+    assert "backend 1 is 10.9.9.9:5432 there, agreed 10.0.0.1:5432: it is left alone" in pool.plan.troubles
+    assert not pool.plan.obstacle
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_backend_that_pgpool_does_not_have_is_told_of(listed: bool) -> None:
+    unused = (replace(seen(1), status=SeenStatus.UNUSED),) if listed else ()
+    pool = Pool(agreed=both(DOWN, 2), backends=(seen(0, role=PRIMARY), *unused))
+    assert pool.step().order is None
+    assert pool.plan.troubles == ("backend 1 (10.0.0.1:5432) is unknown there",)
+
+
+# --- grace, back-off, one at a time -----------------------------------------------------------------------------------
+
+
+def orders_within(pool: Pool, seconds: int) -> list[float]:
+    """When orders were given, in seconds from now."""
+    start_s, given = pool.now_s, []
+    for _ in range(seconds):
+        if pool.step().order is not None:
+            given.append(pool.now_s - start_s)
+    return given
+
+
+def test_an_order_that_has_no_effect_is_repeated_ever_more_seldom() -> None:
+    pool = Pool(agreed=both(DOWN, 2))
+    given = orders_within(pool, 200)
+    gaps = [after - before for before, after in pairwise(given)]
+    assert gaps == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+
+
+def test_one_order_at_a_time_and_the_next_only_after_a_view_that_shows_what_came_of_it() -> None:
+    pool = Pool(agreed=document(agreed_backend(0, DOWN, PRIMARY), agreed_backend(1, DOWN)))
+    pool.step()
+    assert order_of(pool) == (OrderKind.DETACH, 0)
+    pool.change(seen(0, up=False, role=PRIMARY))
+    assert pool.step(0.5).order is None
+    assert pool.step(0.6, look=False).order is None
+    pool.ordering = True
+    assert pool.step(1.0).order is None
+    pool.ordering = False
+    pool.step(0.1)
+    assert order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_a_backend_for_which_pgpool_waits_for_us_is_left_alone() -> None:
+    pool = settled(Pool())
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.busy = frozenset({1})
+    assert orders_within(pool, 20) == []
+    pool.busy = frozenset({0})
+    pool.step()
+    assert order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_what_pgpool_refused_is_not_waited_for() -> None:
+    memory = Memory(ordered={1: Ordered(OrderKind.ATTACH, 5, 1)})
+    assert not refused(memory, 1).ordered[1].awaited
+    assert refused(memory, 0) is memory
+
+
+# --- an attach by hand ------------------------------------------------------------------------------------------------
+
+
+def detached(decision: int = 2) -> Pool:
+    """Backend 1 is agreed down, and down there."""
+    return settled(Pool(agreed=both(DOWN, decision), backends=(seen(0, role=PRIMARY), seen(1, up=False))))
+
+
+def test_an_attach_by_hand_is_asked_for_once_and_not_undone() -> None:
+    pool = detached()
+    pool.change(seen(1, waiting=True))
+    plan = pool.step()
+    assert asks_of(pool) == [(DecisionKind.UP, 1)] and plan.order is None and plan.notes
+    pool.asking = frozenset({1})
+    for _ in range(30):
+        plan = pool.step()
+        assert (plan.order, plan.asks, plan.notes) == (None, (), ())
+    pool.asking = frozenset()
+    pool.agree(agreed_backend(1, UP, decision=3))
+    for _ in range(30):
+        plan = pool.step()
+        assert (plan.order, plan.asks) == (None, ())
+    assert not pool.memory.by_hand
+
+
+def test_an_attach_by_hand_that_is_not_agreed_on_is_undone_after_three_asks() -> None:
+    pool = detached()
+    pool.change(seen(1))
+    asked, orders = 0, []
+    for _ in range(15):
+        plan = pool.step()
+        asked += len(plan.asks)
+        orders += [] if plan.order is None else [plan.order.kind]
+        if plan.order is not None:
+            pool.change(seen(1, up=False))
+    assert asked == 3 and orders == [OrderKind.DETACH]
+
+
+def test_an_attach_that_was_ordered_is_not_by_hand_even_if_the_cluster_has_changed_its_mind() -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    pool.answering = {1: True}
+    pool.step()
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step()
+    pool.step()
+    pool.change(seen(1))  # pgpool-II was slow
+    pool.step(10.0)
+    assert pool.plan.asks == () and order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_an_attach_from_before_the_decision_was_seen_to_fit_is_older_news() -> None:
+    pool = settled(Pool())
+    pool.change(seen(1, up=False))
+    pool.step()
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step(look=False)
+    pool.change(seen(1))
+    pool.step()
+    assert pool.plan.asks == () and order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_a_newer_decision_makes_an_attach_by_hand_old_news() -> None:
+    pool = detached()
+    pool.change(seen(1))
+    pool.step()
+    pool.asking = frozenset({1})
+    pool.agree(agreed_backend(1, DOWN, decision=3))
+    pool.step()
+    assert order_of(pool) == (OrderKind.DETACH, 1) and not pool.memory.by_hand
+
+
+def test_an_attach_by_hand_while_the_node_was_cut_off_is_asked_for_later() -> None:
+    pool = detached()
+    known, pool.agreed = pool.agreed, None
+    pool.change(seen(1))
+    for _ in range(10):
+        assert pool.step().asks == ()
+    pool.agreed = known
+    pool.step()
+    assert asks_of(pool) == [(DecisionKind.UP, 1)]
+
+
+def test_while_pgpool_waits_for_our_failback_nothing_is_asked_beside_it() -> None:
+    pool = detached()
+    pool.change(seen(1))
+    pool.busy = frozenset({1})
+    assert pool.step().asks == () and pool.plan.order is None
+    pool.busy = frozenset()
+    pool.step()
+    assert asks_of(pool) == [(DecisionKind.UP, 1)]
+
+
+# --- restarts ---------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_of_pgpool_nothing_counts_as_made_by_hand() -> None:
+    pool = detached()
+    pool.life = SECOND_LIFE
+    pool.change(seen(1))
+    pool.step()
+    assert pool.plan.asks == () and order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_an_unknown_pgpool_is_brought_in_line_and_never_asked_for() -> None:
+    pool = Pool(agreed=both(DOWN, 2), backends=(seen(0, role=PRIMARY), seen(1, up=False)), life=None)
+    pool.step()
+    pool.change(seen(1))
+    pool.step()
+    assert pool.plan.asks == () and order_of(pool) == (OrderKind.DETACH, 1)
+
+
+def test_the_view_of_a_pgpool_that_runs_no_more_counts_for_nothing() -> None:
+    pool = detached()
+    pool.change(seen(1))
+    pool.step(look=True)
+    pool.life, pool.blind = SECOND_LIFE, True
+    plan = pool.step()
+    assert (plan.asks, plan.order, plan.seen) == ((), None, ())
+    assert plan.obstacle == "its pgpool-II has not said yet which backends are up there"
+
+
+def test_a_restarted_pgpool_is_an_obstacle_until_it_has_been_in_the_agreed_state_once() -> None:
+    pool = detached()
+    pool.life = SECOND_LIFE
+    pool.change(seen(1))
+    plan = pool.step()
+    assert plan.obstacle == "its pgpool-II is not yet in the agreed state: backend 1 is up there, agreed down"
+    pool.change(seen(1, up=False))
+    assert not pool.step().obstacle
+    pool.change(seen(0, up=False, role=PRIMARY))
+    assert not pool.step().obstacle  # that comes and goes without saying anything about a restart
+
+
+def test_a_backend_that_this_node_cannot_reach_is_no_obstacle_for_ever() -> None:
+    pool = Pool(backends=(seen(0, role=PRIMARY), seen(1, up=False)))
+    assert pool.step().obstacle
+    pool.answering = {1: False}
+    assert not pool.step().obstacle
+
+
+def test_a_pgpool_that_does_not_answer_is_an_obstacle_for_ten_seconds() -> None:
+    pool = Pool(blind=True)
+    told = [bool(pool.step().obstacle) for _ in range(14)]
+    assert told == [True] * 10 + [False] * 4
+
+
+def test_the_obstacle_goes_when_nobody_leads_or_a_whole_cluster_could_wait_for_itself() -> None:
+    pool = Pool(agreed=both(DOWN, 2))
+    assert pool.step().obstacle
+    pool.agreed = None
+    told = [bool(pool.step().obstacle) for _ in range(8)]
+    assert told == [True] * 4 + [False] * 4
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def wrong_primary() -> Pool:
+    """All agree on backend 1, which PostgreSQL confirms; this pgpool-II has 0."""
+    table = document(agreed_backend(0), agreed_backend(1, role=PRIMARY))
+    return Pool(agreed=table, backends=(seen(0, role=PRIMARY, server_role="standby"), seen(1, server_role="primary")))
+
+
+def test_the_agreed_primary_is_promoted_when_pgpool_stays_with_another_one() -> None:
+    pool = wrong_primary()
+    for _ in range(5):
+        assert pool.step().order is None
+    pool.step()
+    assert order_of(pool) == (OrderKind.PROMOTE, 1)
+
+
+@pytest.mark.parametrize("role", ["standby", "unknown"])
+def test_nothing_is_promoted_that_postgresql_does_not_call_primary(role: str) -> None:
+    pool = wrong_primary()
+    pool.change(seen(1, server_role=role))
+    assert orders_within(pool, 30) == []
+
+
+def test_two_primaries_are_told_of_and_none_is_promoted() -> None:
+    pool = wrong_primary()
+    pool.change(seen(0, role=PRIMARY, server_role="primary"))
+    assert orders_within(pool, 30) == []
+    assert pool.plan.troubles == ("backends 0 and 1 both say that they are primary",)
+
+
+def test_nothing_is_promoted_while_a_command_of_a_decision_runs() -> None:
+    pool = wrong_primary()
+    assert pool.agreed is not None
+    pool.agreed = replace(pool.agreed, intents=(Intent("failover", "decision 1", "once", 1, 1, 1, "pending"),))
+    assert orders_within(pool, 30) == []
+
+
+def test_nothing_is_promoted_that_is_down_there() -> None:
+    pool = wrong_primary()
+    pool.change(seen(1, up=False, server_role="primary"))
+    assert orders_within(pool, 30) == []
+
+
+def promoted_by_hand() -> Pool:
+    """Somebody promoted backend 1 at this pgpool-II, which puts 0 down there."""
+    pool = settled(Pool())
+    pool.backends = (seen(0, up=False), seen(1, role=PRIMARY, server_role="primary"))
+    return pool
+
+
+def test_a_promotion_by_hand_is_asked_for_once_the_old_primary_is_seen_to_live() -> None:
+    pool = promoted_by_hand()
+    plan = pool.step()
+    assert (plan.asks, plan.order) == ((), None) and [one.backend_id for one in plan.probes] == [0]
+    pool.answering = {0: True}
+    pool.step()
+    assert asks_of(pool) == [(DecisionKind.PROMOTE, 1)]
+    pool.asking = frozenset({1})
+    for _ in range(20):
+        assert pool.step().order is None  # neither attaches 0 nor promotes it
+    pool.asking = frozenset()
+    pool.agreed = document(agreed_backend(0, DOWN, STANDBY, 2), agreed_backend(1, UP, PRIMARY, 2))
+    for _ in range(20):
+        plan = pool.step()
+        assert (plan.asks, plan.order) == ((), None)
+
+
+def test_a_primary_that_has_failed_was_not_demoted_by_hand() -> None:
+    pool = promoted_by_hand()
+    pool.answering = {0: False}
+    for _ in range(20):
+        plan = pool.step()
+        assert (plan.asks, plan.order) == ((), None)
+    assert pool.plan.seen[0].failed
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+def test_a_failover_of_pgpool_itself_is_no_promotion_by_hand(busy: int) -> None:
+    pool = promoted_by_hand()
+    pool.busy, pool.answering = frozenset({busy}), {0: True}
+    for _ in range(5):
+        assert pool.step().asks == ()
+
+
+def test_a_promotion_that_postgresql_knows_nothing_of_is_not_spread() -> None:
+    pool = promoted_by_hand()
+    pool.change(seen(1, role=PRIMARY, server_role="standby"))
+    pool.answering = {0: True}
+    for _ in range(5):
+        assert pool.step().asks == ()
+    assert (OrderKind.ATTACH, 0) in [(kind, key) for key, kind in _ordered(pool)]
+
+
+def _ordered(pool: Pool) -> list[tuple[int, OrderKind]]:
+    return [(key, one.kind) for key, one in pool.memory.ordered.items()]

@@ -1,0 +1,101 @@
+"""Placeholders: order, checks, and that a shell gets exactly one word for each."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.watchdog.backends import document
+
+from pgvigil.ipc.errors import ConfigError
+from pgvigil.watchdog import placeholders
+from pgvigil.watchdog.core.record import BackendStatus
+
+ALL = ["0", "pg-a", " 5432", "/srv/a", " 1", "pg-b", "0", "0", "5433", "/srv/b", "pg-a", "5432"]
+
+
+def test_words_of_pgpool_lose_their_quirks() -> None:
+    made = placeholders.from_words([*ALL[:2], " 5432 ", '""', "-1", ""])
+    assert made == ("d=0", "h=pg-a", "p=5432", "D=", "m=-1", "H=")
+    assert placeholders.from_words(ALL)[-1] == "S=5432"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x"], "%d is 'x', expected a number of -1 to 127"),
+        (["0", "pg-a", "70000"], "%p is '70000', expected a number of 0 to 65535"),
+        (["0", "pg-a; reboot"], "%h is 'pg-a; reboot', expected no quotes"),
+        (["0", "$(id)"], "%h"),
+        (["0", "-oProxyCommand"], "%h"),
+        (["0", "a\nb"], "%h"),
+        (["0", "pg-a", "5432", "/x" * 600], "%D has 1200 letters"),
+        ([*ALL, "more"], "13 values, expected at most 12: %d %h %p"),
+    ],
+)
+def test_what_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        placeholders.from_words(words)
+    assert said in str(caught.value)
+
+
+def test_every_mark_becomes_one_word_and_what_is_missing_an_empty_one() -> None:
+    run = " ".join(["printf '[%%s]'", *(f"%{letter}" for letter in placeholders.ORDER)])
+    made = placeholders.substitute(run, ("d=0", "h=pg a", "D=/srv/x"))
+    answer = subprocess.run(["/bin/sh", "-c", made], capture_output=True, text=True, timeout=10, check=True)
+    assert answer.stdout == "[0][pg a][][/srv/x][-1][][][][][][][]"
+
+
+@given(st.text(max_size=40))
+def test_what_is_let_in_reaches_the_command_unchanged(word: str) -> None:
+    try:
+        value = placeholders.checked("D", word)
+    except ConfigError:
+        return
+    made = placeholders.substitute("tool %D %%", (f"D={value}",))
+    assert shlex.split(made) == ["tool", value, "%"]
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("x %d %% %h", None),
+        ("x 'a b' \"c\" %d", None),
+        (r"x \' %d", None),
+        ("x %q", "%q is no placeholder"),
+        ("x '%d'", "%d stands inside quotes"),
+        ('x "to %h"', "%h stands inside quotes"),
+        ("x `y %p`", "%p stands inside quotes"),
+        ('ssh a "b \\" %p"', "%p stands inside quotes"),
+    ],
+)
+def test_where_a_placeholder_may_stand(run: str, said: str | None) -> None:
+    found = placeholders.wrong_in(run)
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
+def test_an_operators_order_is_filled_in_as_pgpool_would() -> None:
+    assert placeholders.values_of(placeholders.for_operator(document(), 0)) == {
+        "d": "0", "h": "pg-a", "p": "5432", "D": "", "m": "1", "H": "pg-b", "M": "0", "P": "0", "r": "5433", "R": "",
+        "N": "pg-a", "S": "5432",
+    }  # fmt: skip
+
+
+def test_without_another_backend_the_new_main_is_minus_one() -> None:
+    made = placeholders.for_operator(document(down=(1, 2)), 0)
+    assert placeholders.values_of(made)["m"] == "-1"
+    assert [one.status for one in document(down=(1, 2)).backends].count(BackendStatus.DOWN) == 2
+
+
+def test_programs_may_read_the_environment_instead() -> None:
+    made = placeholders.environment(("d=2", "h=pg-c", "r=5433"))
+    assert (made["PGVIGIL_BACKEND_ID"], made["PGVIGIL_BACKEND_HOST"]) == ("2", "pg-c")
+    assert (made["PGVIGIL_NEW_MAIN_PORT"], made["PGVIGIL_NEW_MAIN_ID"], made["PGVIGIL_OLD_MAIN_ID"]) == (
+        "5433",
+        "-1",
+        "",
+    )
+    assert len(made) == len(placeholders.ORDER)

@@ -1,0 +1,1 @@
+"""Online recovery of a backend, over all pgpool-IIs of the cluster."""
