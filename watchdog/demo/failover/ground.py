@@ -28,6 +28,8 @@ from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, 
 WRITE_EVERY_MS = 50
 SETTLE_LIMIT_S = 60.0
 COMMAND_LIMIT_S = 30
+CONSENSUS_LIMIT_S = 4
+"""All pgpool-IIs find a failure within this time: they check every second, and try once more a second later."""
 NEWEST = 200
 """So many of the newest writes are looked at for what happens now."""
 HBA = "host all all 10.77.0.0/24 trust\nhost replication all 10.77.0.0/24 trust\n"
@@ -88,6 +90,7 @@ class Ground:
         program = (sys.executable, "-m", "pgvigil.watchdog.demo.failover.command")
         self.cluster.changes = {
             "pgpool": {"pcp_user": PCP_USER, "pcp_password_file": str(password)},
+            "failover": {"consensus_timeout_s": CONSENSUS_LIMIT_S},
             "commands": {
                 name: {
                     "run": " ".join((*program, name, str(self.ledger.path), PLACEHOLDERS)),
@@ -158,7 +161,13 @@ class Ground:
 
     def pictures(self) -> dict[Host, Picture | None]:
         """What the pgpool-II of every host that is on makes of the backends."""
-        return {node: picture(self.pools[node]) for node in self.lab.nodes if self.lab.is_on(node)}
+        seen: dict[Host, Picture | None] = {node: None for node in self.lab.nodes if self.lab.is_on(node)}
+
+        def look(node: Host) -> None:
+            seen[node] = picture(self.pools[node])
+
+        in_parallel([lambda node=node: look(node) for node in seen])  # type: ignore[misc]
+        return seen
 
     def agreeing(self, wanted: Picture) -> list[Host]:
         return [node for node, seen in self.pictures().items() if seen == wanted]

@@ -17,7 +17,8 @@ from pgvigil.watchdog.pcp.client import Address, Client
 from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
 
 CHILDREN = 24
-ANSWER_LIMIT_MS = 2000
+ANSWER_LIMIT_MS = 10_000
+"""pgpool-II asks each backend before it answers, and waits for one that keeps silent."""
 _CALLS = {"failover_command": "failover", "failback_command": "failback", "follow_primary_command": "follow-primary"}
 
 
