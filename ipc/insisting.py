@@ -34,6 +34,7 @@ class InsistingClient:
         self._poller = zmq.Poller()
         self._poller.register(self._monitor, zmq.POLLIN)
         self._poller.register(self._socket, zmq.POLLIN)
+        self._unsent = False  # the monitor may tell of a connection before the socket can use it
         self.reached = 0
 
     def ask(self, verb: str, arguments: Arguments, timeout_ms: int, connect_ms: int) -> Iterator[frames.Reply]:
@@ -47,13 +48,16 @@ class InsistingClient:
             gone_ms = timeout_ms - left_ms
             if not self.reached and gone_ms >= connect_ms:
                 raise NotReached(f"nobody serves the control socket (waited {connect_ms} ms)")
+            self._poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT if self._unsent else zmq.POLLIN)
             ready = dict(self._poller.poll(left_ms if self.reached else min(left_ms, connect_ms - gone_ms)))
             if self._monitor in ready:
                 self._monitor.recv_multipart()
                 self.reached += 1
+                self._unsent = True
+            elif ready.get(self._socket, 0) & zmq.POLLOUT:
                 request = frames.Request(request_id, verb, arguments(left_ms))
                 self._send(frames.pack(request, "command line", self.reached, boottime_ns()))
-            if self._socket in ready:
+            if ready.get(self._socket, 0) & zmq.POLLIN:
                 reply = self._receive()
                 if reply is not None and reply.request_id == request_id:
                     yield reply
@@ -65,7 +69,8 @@ class InsistingClient:
         try:
             self._socket.send(data, zmq.DONTWAIT)
         except zmq.Again:
-            return  # gone again already: the next connection sends it
+            return  # gone again already
+        self._unsent = False
 
     def _receive(self) -> frames.Reply | None:
         try:

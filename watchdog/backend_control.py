@@ -15,8 +15,9 @@ from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog import backend_names, placeholders
 from pgvigil.watchdog.control import Control, Verb
-from pgvigil.watchdog.core.events import AskDecision
-from pgvigil.watchdog.core.record import Backend, BackendRole, DecisionKind, Document
+from pgvigil.watchdog.core.deciding import SWITCHOVER
+from pgvigil.watchdog.core.events import Answer, AskDecision
+from pgvigil.watchdog.core.record import DecisionKind, Document
 
 ORDER_MS = 60_000
 LEAST_MS, MOST_MS = 1000, 3_600_000
@@ -37,6 +38,9 @@ class Callers(Protocol):
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
+
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """Whether the report is only the echo of an order of ours that is not agreed any more."""
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II waits for the answer to a report on this backend."""
@@ -84,16 +88,14 @@ class BackendControl:
         document = self._document()
         try:
             backend = backend_names.find(() if document is None else document.backends, name)
-            if more not in ([], ["switchover"]) or (more and kind is not DecisionKind.PROMOTE):
+            if more not in ([], [SWITCHOVER]) or (more and kind is not DecisionKind.PROMOTE):
                 raise ConfigError(f"'{more[0][:80]}' after the reason, expected nothing, or switchover for promote")
             if len(reason) > MAX_REASON:
                 raise ConfigError(f"the reason has {len(reason)} letters, expected at most {MAX_REASON}")
         except ConfigError as error:
             self._control.refuse(address, request, str(error))
             return
-        assert document is not None  # or no backend had been found
-        arguments = _arguments(document, backend, kind, bool(more))
-        self._decide(address, request, kind, backend.backend_id, reason or "by an operator", arguments)
+        self._decide(address, request, kind, backend.backend_id, reason or "by an operator", tuple(more))
 
     # --- reports of pgpool-II -------------------------------------------------------------------------
 
@@ -115,7 +117,11 @@ class BackendControl:
             reason = why if operator else SAID[kind]
             self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
 
-        if kind is DecisionKind.DOWN:
+        if self._callers.outdated(kind, backend_id):
+            # As a wish of its own it would take back the newer decision.
+            text = f"pgvigil itself had ordered this at its pgpool-II, but backend {backend_id} is agreed otherwise now"
+            self._control.answer(Answer(number, True, True, text))
+        elif kind is DecisionKind.DOWN:
             self._callers.classify(backend_id, known)
         else:
             known(False, "")
@@ -150,17 +156,3 @@ def _read(words: Sequence[str]) -> tuple[DecisionKind, int, tuple[str, ...]]:
     if not told.get("d", "").strip().isdigit():
         raise ConfigError(f"%d is '{told.get('d', '')[:80]}', expected the id of a backend")
     return kind, int(limit), arguments
-
-
-def _arguments(document: Document, backend: Backend, kind: DecisionKind, switchover: bool) -> tuple[str, ...]:
-    """What the commands are told after an order of an operator; a plain promote runs no failover command."""
-    if kind is not DecisionKind.PROMOTE:
-        return placeholders.for_operator(document, backend.backend_id)
-    if not switchover:
-        return ()
-    primary = next((one for one in document.backends if one.role is BackendRole.PRIMARY), None)
-    if primary is None:
-        return ("switchover=1", f"d={placeholders.NONE_LEFT}", *placeholders.new_main(backend))
-    told = dict(word.partition("=")[::2] for word in placeholders.for_operator(document, primary.backend_id))
-    told |= dict(word.partition("=")[::2] for word in placeholders.new_main(backend))
-    return ("switchover=1", *(f"{letter}={value}" for letter, value in told.items()))

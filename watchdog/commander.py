@@ -108,8 +108,12 @@ class Commander:
         return next((decision.reason for decision in decisions if str(decision.number) == number), "")
 
     def _tell(self, name: str, event: str, result: Result) -> None:
+        """The core says on every node how a decision's command ended; here follows what it said."""
         text = f"{name} for {event}: {result.describe().removeprefix(name).strip()}"
-        self._say(Note(Level.INFO if result.succeeded else Level.WARNING, text))
+        if name in WITH_PLACEHOLDERS:
+            logger.log(logging.INFO if result.succeeded else logging.WARNING, "%s", text)
+        else:
+            self._say(Note(Level.INFO if result.succeeded else Level.WARNING, text))
 
     # --- the end of a leadership ----------------------------------------------------------------------
 

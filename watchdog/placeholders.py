@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pgvigil.ipc.errors import ConfigError
-from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Document
 
 ORDER = ("d", "h", "p", "D", "m", "H", "M", "P", "r", "R", "N", "S")
-"""As in failover_command = 'pgvigil failover %d %h %p %D %m %H %M %P %r %R %N %S'."""
+"""As in failover_command = 'pgvigil failover %d %h %p "%D" %m %H %M %P %r "%R" %N %S'."""
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "d": ("BACKEND_ID", "id of the backend"),
@@ -34,7 +33,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
 """Letter, name of the environment variable behind `PGVIGIL_`, and what it is."""
 
 IDS, PORTS = frozenset("dmMP"), frozenset("prS")
-MAX_VALUE = 1024
+MAX_VALUE = 300
+"""All together have to fit into one message."""
 MAX_ID = 127
 NONE_LEFT = "-1"
 
@@ -46,7 +46,11 @@ def from_words(words: Sequence[str]) -> tuple[str, ...]:
     """Words in the order of `ORDER` as arguments ("d=0"); those missing at the end are empty. `ConfigError`."""
     if len(words) > len(ORDER):
         raise ConfigError(f"{len(words)} values, expected at most {len(ORDER)}: {shown_order()}")
-    return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+    try:
+        return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+    except ConfigError as error:
+        # It leaves an empty directory out of the command line, and what follows moves up.
+        raise ConfigError(f'{error}; in pgpool.conf write "%D" and "%R" in quotes') from None
 
 
 def shown_order() -> str:
@@ -115,35 +119,3 @@ def _inside_quotes(before: str) -> bool:
         elif letter in "'\"`":
             quote = letter
     return quote != ""
-
-
-def for_operator(document: Document, backend_id: int) -> tuple[str, ...]:
-    """What pgpool-II would have filled in, had it noticed by itself: for orders of an operator.
-
-    The data directories are not known here.
-    """
-    before = [one for one in document.backends if one.status is BackendStatus.UP]
-    left = [one for one in before if one.backend_id != backend_id]
-    own, primary = document.backend(backend_id), _primary(document.backends)
-    main, new = (before[0] if before else None), (left[0] if left else None)
-    told: Mapping[str, object] = {
-        "d": backend_id,
-        "h": "" if own is None else own.host,
-        "p": "" if own is None else own.port,
-        "M": NONE_LEFT if main is None else main.backend_id,
-        "P": NONE_LEFT if primary is None else primary.backend_id,
-        "N": "" if primary is None else primary.host,
-        "S": "" if primary is None else primary.port,
-    }
-    return (*(f"{letter}={value}" for letter, value in told.items()), *new_main(new))
-
-
-def new_main(backend: Backend | None) -> tuple[str, ...]:
-    """The arguments that name the new main backend; None if no backend is left."""
-    if backend is None:
-        return (f"m={NONE_LEFT}", "H=", "r=")
-    return (f"m={backend.backend_id}", f"H={backend.host}", f"r={backend.port}")
-
-
-def _primary(backends: Sequence[Backend]) -> Backend | None:
-    return next((one for one in backends if one.role in (BackendRole.PRIMARY, BackendRole.MAIN)), None)

@@ -34,7 +34,7 @@ from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus, CoreNode, CoreRemoval, CoreSettings
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
 from pgvigil.watchdog.core.messages import Aside, Message
-from pgvigil.watchdog.core.record import RECORD_FORMAT, QuorumRule, Record
+from pgvigil.watchdog.core.record import RECORD_FORMAT, Document, QuorumRule, Record
 from pgvigil.watchdog.core.states import State
 from pgvigil.watchdog.drift.watch import DriftWatch
 from pgvigil.watchdog.outside import Outside, way_to_lifecheck
@@ -165,7 +165,7 @@ class Main:
             settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
         )
         self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note, self.pools.link)
-        backends = BackendControl(self.control, self.dispatch, lambda: self.core.document, report.backends, self.pools)
+        backends = BackendControl(self.control, self.dispatch, self._backends_known, report.backends, self.pools)
         self.control.add(backends.verbs())
 
     def _raise_boot(self) -> tuple[Record, int]:
@@ -252,6 +252,10 @@ class Main:
         self.pools.look()
         self._say_news(boottime_ns())
         self._end_if_done()
+
+    def _backends_known(self) -> Document | None:
+        """For the names of backends: what is agreed, or was when this node was last told."""
+        return self.core.agreed or self.core.document
 
     def _stop(self, mode: StopMode) -> None:
         self.commander.stopping(mode)

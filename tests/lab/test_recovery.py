@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ class Site:
 
     def start(self) -> None:
         self.pair.start()
-        query(self.lab, self.lab.client, DATABASE_TARGET, "create table journal (line text)").checked()
+        for sql in ("create table journal (line text)", "create role watcher login"):
+            query(self.lab, self.lab.client, DATABASE_TARGET, sql).checked()
         for pool in self.pools:
             pool.start(wait=False)
         for pool in self.pools:
@@ -94,12 +96,20 @@ class Site:
         pcp_access = {"pcp_user": PCP_USER, "pcp_password_file": str(password)}
         self.cluster.changes = {
             "pgpool": pcp_access,
-            "lifecheck": {"query_user": "postgres", "query_database": "postgres"},
+            "lifecheck": {"query_user": "watcher", "query_database": "postgres"},
         }
         self.cluster.configure()
         self.cluster.start(self.lab.nodes)
         for pool in self.pools:
             wait_until(lambda p=pool: self.status(p) is BackendStatus.DOWN, LIMIT_S, "the second to be down", 0.2)  # type: ignore[misc]
+        wait_until(lambda: self.agreed() == "down", LIMIT_S, "the cluster to agree that it is down", 0.5)
+
+    def agreed(self) -> str:
+        """What the cluster makes of the second PostgreSQL."""
+        known = self.cluster.pgvigil(self.lab.node(1), "backend", "list", "--json")
+        if known.code != 0:
+            return "unknown"
+        return next((one["status"] for one in json.loads(known.out)["backends"] if one["id"] == 1), "unknown")
 
     def status(self, pool: Pgpool) -> BackendStatus:
         return pcp(pool).backend(1).status
@@ -118,6 +128,10 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     lab = site.lab
     writers = [Writer(lab, node, node.name) for node in lab.nodes[1:]]
     wait_until(lambda: all(len(writer.written) > 3 for writer in writers), LIMIT_S, "the writers to write")
+    with inside(lab.client):
+        idler = psycopg.connect(host=lab.node(3).address, port=PGPOOL_PORT, user="postgres", dbname="postgres")
+    leave = threading.Timer(8.0, idler.close)  # the second stage has to wait for this one
+    leave.start()
     done = site.cluster.pgvigil(lab.node(1), "recovery", "1", limit_s=150)
     before = [len(writer.written) for writer in writers]
     wait_until(
@@ -127,9 +141,10 @@ def test_no_write_through_any_pgpool_is_missing_on_the_recovered_backend(site: S
     )
     for writer in writers:
         writer.stop()
+    leave.join()
     assert done.code == 0, done
     assert [writer.errors for writer in writers] == [[], []]
-    assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3
+    assert [site.status(pool) in USABLE for pool in site.pools] == [True] * 3 and site.agreed() == "up"
     assert "the second stage begins" in done.out and "2 other pgpool-IIs hold back new clients" in done.out
     lines = journal(lab, SECOND)
     assert lines == journal(lab, DATABASE_TARGET) and set(lines) == {line for one in writers for line in one.written}

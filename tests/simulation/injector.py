@@ -41,6 +41,7 @@ class Injector:
         self.counts: Counter[str] = Counter()
         self.servers = Servers(options.backends)
         self._asked = 1 << 17
+        self.on_ask: Callable[[DecisionKind, int], None] = lambda kind, backend_id: None
         self._kinds: dict[str, Callable[[Host, Fault], str | None]] = {
             "kill": self._kill,
             "kill helper": self._kill_helper,
@@ -375,6 +376,7 @@ class Injector:
         if host.main is None:
             return None
         self._asked += 1
+        self.on_ask(kind, backend_id)
         until_ns = host.clock.read() + ASK_NS
         event = events.AskDecision(self._asked, kind, backend_id, True, "by hand", arguments, until_ns)
         return self._order(host, event, f"an operator asks: backend {backend_id} {kind.value}")

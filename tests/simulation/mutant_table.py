@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.simulation.backend_mutants import BACKEND_MUTANTS
 from tests.simulation.mutants import Mutant
 
 CORE = "pgvigil.watchdog.core"
@@ -271,7 +272,8 @@ MUTANTS = (
     _m(
         "command started before the commit", "P17", "commanding",
         (" or not self.committed() or not self.lease_held()", " or not self.lease_held()"),
-        ("        self._escalate(document)\n", "        if self.committed():\n            self._escalate(document)\n"),
+        ("        elif not self._escalate(document):\n",
+         "        elif self.committed() and not self._escalate(document):\n"),
         profile="commands", limit=60,
     ),
     _m(
@@ -401,6 +403,7 @@ MUTANTS = (
         "is compared with the clock before it is used",
     ),
     Mutant("clocks 6 % apart", "assumption 3", "", (), "links", 20, rate_ppm=30_000),
+    *BACKEND_MUTANTS,
 )  # fmt: skip
 
 

@@ -76,6 +76,7 @@ class Pool:
         self._source = source
         self.on_order: Order = lambda pool, document: None
         self.on_late: Callable[[Pool, Call], None] = lambda pool, call: None
+        self.on_ask: Callable[[DecisionKind, int], None] = lambda kind, backend_id: None
         self.failing: dict[int, int] = {}  # by backend: when it was last held for failed here, in true time
         self.node = place.id
         self.running = False
@@ -160,6 +161,7 @@ class Pool:
         main_node = rest[0] if rest else -1
         old = self.servers.primary
         arguments = (f"d={backend_id}", f"m={main_node}", f"P={old}", f"N=db{old}")
+        self.on_ask(kind, backend_id)
         main.orders.put(events.AskDecision(request_id, kind, backend_id, False, "", arguments, until_ns))
 
     # --- the shell that watches it ----------------------------------------------------------------

@@ -97,12 +97,14 @@ class Run:
     def _add_pools(self) -> None:
         """Every member has a pgpool-II with the same servers behind it."""
         servers = self.injector.servers
+        self.injector.on_ask = self.checkers.decisions.asks
         for host in self.hosts.values() if self.options.backends else ():
             source = self.world.source(f"pool {host.id}")
             host.users_commands = Commands(servers, source)
             if not host.node.witness:
                 host.pool = Pool(self.world, host, servers, source)
                 host.pool.on_order = self.checkers.decisions.acts
+                host.pool.on_ask = self.checkers.decisions.asks
                 host.pool.on_late = self._unanswered
 
     @staticmethod

@@ -276,19 +276,19 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "failover", "report to the cluster that a backend has failed",
         _CALLED + _ENDS,
-        (("failover_command = 'pgvigil failover %d %h %p %D %m %H %M %P %r %R %N %S'", "in pgpool.conf"),),
+        (("failover_command = 'pgvigil failover %d %h %p \"%D\" %m %H %M %P %r \"%R\" %N %S'", "in pgpool.conf"),),
         _FAILOVER, "call", _VALUES,
     ),
     Command(
         "failback", "report to the cluster that a backend was attached",
         _CALLED + _ENDS,
-        (("failback_command = 'pgvigil failback %d %h %p %D %m %H %M %P %r %R %N %S'", "in pgpool.conf"),),
+        (("failback_command = 'pgvigil failback %d %h %p \"%D\" %m %H %M %P %r \"%R\" %N %S'", "in pgpool.conf"),),
         _FAILOVER, "call", _VALUES,
     ),
     Command(
         "follow-primary", "wait until a backend follows the new primary",
         _CALLED + _ENDS,
-        (("follow_primary_command = 'pgvigil follow_primary %d %h %p %D %m %H %M %P %r %R'", "in pgpool.conf"),),
+        (("follow_primary_command = 'pgvigil follow_primary %d %h %p \"%D\" ...'", "in pgpool.conf, as the others"),),
         _FAILOVER, "call", _VALUES, ("follow_primary",),
     ),
     Command(

@@ -24,14 +24,16 @@ from pgvigil.watchdog.cli.pcp_target import target_of
 from pgvigil.watchdog.config.load import examine
 from pgvigil.watchdog.config.problems import refusal
 from pgvigil.watchdog.pcp import passwords
-from pgvigil.watchdog.recovery.drive import Drive, Failed, Held, Holds, Unknown, World
+from pgvigil.watchdog.recovery.drive import Drive
 from pgvigil.watchdog.recovery.latch import Latch, LatchTarget, is_served, obstacle
 from pgvigil.watchdog.recovery.plan import Wish
 from pgvigil.watchdog.recovery.pool import Pool
+from pgvigil.watchdog.recovery.world import Failed, Held, Holds, Unknown, World
 from pgvigil.watchdog.settings import NodeSettings, Settings
 
 REPEAT_S = 0.5
 ASK_MS = 1000
+AGREE_MS = 65_000
 DESK_LIMIT_NS = 4 * NS_PER_S
 MAX_BACKEND = 127
 
@@ -148,7 +150,32 @@ def world_of(options: argparse.Namespace, settings: Settings, desk: Desk, teller
         now_s=lambda: boottime_ns() / NS_PER_S,
         pause=time.sleep,
         lifecheck_user=settings.recovery.user,
+        agree=lambda up: agree(node.run_dir_of(options), backend_of(options.backend), up),
     )
+
+
+def agree(run_dir: str, backend: int, up: bool) -> None:
+    """Tell the cluster what the recovery came to, if it keeps the state of backends; `CommandError` if it refuses."""
+    deadline_ns = boottime_ns() + DESK_LIMIT_NS
+    while True:
+        try:
+            known = node.ask_json(run_dir, "backend-list")
+            break
+        except CommandError:
+            if boottime_ns() >= deadline_ns:
+                raise
+    agreed = [one.get("status") for one in known.get("backends", ()) if one.get("id") == backend]
+    wanted, verb = ("up", "backend-attach") if up else ("down", "backend-detach")
+    if not known.get("agreed") or agreed in ([], [wanted]):
+        return
+    reason = "recovered by pgvigil recovery" if up else "its recovery cannot be trusted"
+    client = ControlClient(control_endpoint(run_dir))
+    try:
+        reply = list(client.ask(verb, (str(backend), reason), AGREE_MS))[-1]
+    finally:
+        client.close()
+    if not reply.accepted:
+        raise CommandError(f"the cluster does not agree that backend {backend} is {wanted}: {reply.message}")
 
 
 def pool_of(options: argparse.Namespace, one: NodeSettings) -> Pool:

@@ -22,6 +22,7 @@ SHORT_BYTES = 200
 PENDING, DONE, FAILED, UNKNOWN = "pending", "done", "failed", "unknown"
 FAILOVER, FAILBACK, FOLLOW_PRIMARY = "failover", "failback", "follow_primary"
 FOLLOWS = "follows the new primary"
+FOLLOWED = "it follows the new primary now"
 UP, DOWN = BackendStatus.UP, BackendStatus.DOWN
 PRIMARY, STANDBY = BackendRole.PRIMARY, BackendRole.STANDBY
 
@@ -232,8 +233,9 @@ def _after_follow(document: Document, intent: Intent, by: int) -> Document:
     if follower is None:
         return document
     if intent.state == DONE:
-        text = "it follows the new primary"
-        return decided(document, Decision(document.decided + 1, DecisionKind.UP, follower.backend_id, False, by, text))
+        return decided(
+            document, Decision(document.decided + 1, DecisionKind.UP, follower.backend_id, False, by, FOLLOWED)
+        )
     reason = short(f"follow_primary ended {intent.state}: {intent.detail}".rstrip(": "))
     return replace(document, backends=_changed(document.backends, replace(follower, reason=reason)))
 

@@ -139,13 +139,13 @@ def votes(
     rule: CoreConsensus,
 ) -> int:
     """The votes for down, by live asks and fresh views under the backend's newest decision. A node counts once,
-    unless the configuration says that each of its asks does.
+    unless the configuration says that each of its asks does; an operator's word is no observation.
     """
     counts: dict[int, int] = {}
     for waiting in asks.values():
         ask = waiting.ask
         same = (ask.kind, ask.backend_id, ask.decision) == (DecisionKind.DOWN, backend_id, decision)
-        if same and waiting.sender in members:
+        if same and not ask.operator and waiting.sender in members:
             counts[waiting.sender] = counts.get(waiting.sender, 0) + 1
     for node, view in views.items():
         failed = any(

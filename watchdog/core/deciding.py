@@ -69,7 +69,7 @@ class Deciding(Asking):
         self._tend_roles(document)
 
     def _may_decide(self) -> bool:
-        """P23 c: under a lease of a majority, and only when nothing else is on its way."""
+        """P23 e: under a lease of a majority, and only when nothing else is on its way."""
         return self.state is State.LEADER and self.committed() and self.lease_held() and not self.leads_by_half
 
     def stop_leading(self) -> None:
@@ -192,7 +192,7 @@ class Deciding(Asking):
 
     def _first_ask(self, backend: Backend) -> Waiting | None:
         wanted = (DecisionKind.DOWN, backend.backend_id, backend.decision)
-        asks = (item for item in self.waiting.values() if item.sender in self._members())
+        asks = [item for item in self.waiting.values() if item.sender in self._members() and not item.ask.operator]
         return next((item for item in asks if (item.ask.kind, item.ask.backend_id, item.ask.decision) == wanted), None)
 
     # --- votes ------------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.records import HealthStats, Parameter
-from pgvigil.watchdog.pools.incarnation import Incarnation
 from pgvigil.watchdog.pools.link import Answer, Link
 from pgvigil.watchdog.pools.plan import Probed
 from pgvigil.watchdog.pools.probe import Prober
-from pgvigil.watchdog.pools.view import PoolBackend, View
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
 COUNT_AGAIN_NS = 30 * NS_PER_S
 OLD_ENOUGH_NS = 10 * NS_PER_S

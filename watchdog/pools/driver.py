@@ -27,7 +27,7 @@ from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import CANCELLED, Answer, Link, Target
 from pgvigil.watchdog.pools.plan import Ask, Facts, Memory, Order, OrderKind, Plan, Probed
 from pgvigil.watchdog.pools.probe import Prober
-from pgvigil.watchdog.pools.reconcile import reconcile, refused
+from pgvigil.watchdog.pools.reconcile import carries_out, reconcile, refused
 from pgvigil.watchdog.pools.view import PoolBackend
 from pgvigil.watchdog.pools.watcher import Watcher
 from pgvigil.watchdog.settings import Settings
@@ -38,14 +38,20 @@ STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
-OURS_NS = 60 * NS_PER_S
-"""So long after a detach of ours pgpool-II may call its failover_command for it."""
+CAUSES = {
+    DecisionKind.DOWN: (OrderKind.DETACH, BackendStatus.DOWN),
+    DecisionKind.UP: (OrderKind.ATTACH, BackendStatus.UP),
+}
 FIRST_REQUEST = 1 << 32
 """Requests of this module are numbered from here on, those of the control socket below."""
 
 
 class Core(Protocol):
     """What is needed of the decision core."""
+
+    @property
+    def agreed(self) -> Document | None:
+        """The newest document known to be committed, be it old."""
 
     def agreed_at(self, now_ns: int) -> Document | None:
         """The document that this node may act on at an instant."""
@@ -157,6 +163,15 @@ class Pools:
         self._calls.ended(kind, backend_id, now_ns)
         self._watcher.alert(now_ns)
 
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """Whether pgpool-II calls because of an order of ours that is not agreed any more: that is nobody's wish."""
+        agreed = self._core.agreed
+        table = None if agreed is None else agreed.backend(backend_id)
+        if table is None or kind not in CAUSES:
+            return False
+        order, status = CAUSES[kind]
+        return table.status is not status and carries_out(self._memory, order, backend_id, self._clock())
+
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
 
@@ -169,11 +184,9 @@ class Pools:
         backend = None if view is None else view.backend(backend_id)
         agreed = self._core.agreed_at(now_ns)
         table = None if agreed is None else agreed.backend(backend_id)
-        ordered = self._memory.ordered.get(backend_id)
-        ours = ordered is not None and ordered.kind is OrderKind.DETACH and now_ns < ordered.at_ns + OURS_NS
         if view is None or backend is None:
             known(False, self._watcher.problem or f"its pgpool-II has no backend {backend_id}")
-        elif ours:
+        elif carries_out(self._memory, OrderKind.DETACH, backend_id, now_ns):
             known(False, "pgvigil itself detached it there")
         elif table is not None and table.status is BackendStatus.DOWN:
             known(False, f"it is agreed down already, by decision {table.decision}")

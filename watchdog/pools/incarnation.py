@@ -7,19 +7,12 @@ whoever asks then treats what it sees as new.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from pgvigil.watchdog.pools.view import Incarnation
 
 MAX_BYTES = 1024
 START_FIELD = 19
 """starttime among the fields behind the name, counted from 0 (proc(5): field 22)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incarnation:
-    """One life of a pgpool-II; `started_ticks` is since the machine started (proc(5))."""
-
-    pid: int
-    started_ticks: int
 
 
 def incarnation(pid_file: str, proc: str = "/proc") -> Incarnation | None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from pgvigil.watchdog.core.messages import SeenBackend
 from pgvigil.watchdog.core.record import DecisionKind, Document
-from pgvigil.watchdog.pools.incarnation import Incarnation
-from pgvigil.watchdog.pools.view import PoolBackend, View
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
 
 class OrderKind(enum.Enum):
@@ -71,7 +70,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The newest order for a backend; `awaited` until its effect has been seen.
+    """The newest order for a backend; `awaited` until its effect has been seen, at `done_ns`.
 
     Until `attach_due_ns` an attach may come about that was ordered, be it before this order.
     """
@@ -80,6 +79,7 @@ class Ordered:
     at_ns: int
     tries: int
     awaited: bool = True
+    done_ns: int = 0
     attach_due_ns: int = 0
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import BackendRole
 from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
-from pgvigil.watchdog.pools.incarnation import Incarnation
 
 STATUSES = {
     BackendStatus.UNUSED: SeenStatus.UNUSED,
@@ -24,6 +23,14 @@ ROLES = {
     Role.PRIMARY: BackendRole.PRIMARY,
     Role.STANDBY: BackendRole.STANDBY,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One life of a pgpool-II; `started_ticks` is since the machine started (proc(5))."""
+
+    pid: int
+    started_ticks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.records import NodeInfo
-from pgvigil.watchdog.pools.incarnation import Incarnation, incarnation
+from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import Answer, Link
-from pgvigil.watchdog.pools.view import View, backend_of
+from pgvigil.watchdog.pools.view import Incarnation, View, backend_of
 
 USUAL_NS = 2 * NS_PER_S
 SOON_NS = NS_PER_S

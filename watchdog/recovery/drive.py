@@ -14,19 +14,17 @@ It decides by what it is told, and touches neither sockets nor kernel itself.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
-from pgvigil.ipc.errors import CommandError, ConfigError, PeerError
+from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.pcp import requests
-from pgvigil.watchdog.pcp.protocol import Request
-from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo
+from pgvigil.watchdog.pcp.records import BackendStatus
 from pgvigil.watchdog.recovery.plan import Wish
+from pgvigil.watchdog.recovery.world import AnyLatch, AnyPool, Failed, Held, Holds, Order, World
 
 STREAMING = ("1", "streaming_replication")
-ORDER_THREAD = "pcp_recovery_node"
 ROUND_S = 0.5
 LOOK_EVERY = 4
 """Rounds between two looks for clients that got through."""
@@ -35,97 +33,6 @@ HOLDING_S = 10.0
 ATTACH_S = 60.0
 FAREWELL_S = 5.0
 USABLE = (BackendStatus.UP, BackendStatus.WAITING)
-
-
-class AnyPool(Protocol):
-    """What is asked of a pgpool-II; `pool.Pool` is the real one."""
-
-    @property
-    def label(self) -> str: ...
-    def backend(self, backend_id: int) -> NodeInfo: ...
-    def parameters(self) -> dict[str, str]: ...
-    def clients(self, but: str = "") -> int: ...
-    def order(self, request: Request[None], limit_ms: int = ...) -> None: ...
-
-
-class AnyLatch(Protocol):
-    """What keeps pgpool-II from its second stage; `latch.Latch` is the real one."""
-
-    def is_shut(self) -> bool: ...
-    def open(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What watchdog main says of one other node."""
-
-    label: str
-    state: str
-    unbroken: tuple[int, int]
-    trouble: str
-
-    def __str__(self) -> str:
-        words = {"silent": "does not answer", "unable": "cannot hold", "ready": "does not hold", "holds": "holds"}
-        return f"{self.label} {words.get(self.state, self.state)}" + (f" ({self.trouble})" if self.trouble else "")
-
-
-Holds = Mapping[int, Held]
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything outside; others by node id."""
-
-    local: AnyPool
-    others: Mapping[int, AnyPool]
-    wish: Callable[[Wish], Holds]
-    """Tells watchdog main what is wanted, and what it knows of the others."""
-    latch: Callable[[dict[str, str]], AnyLatch]
-    """Made with pgpool-II's parameters; `CommandError` with the reason if it cannot be had."""
-    is_served: Callable[[], bool]
-    say: Callable[[str], None]
-    now_s: Callable[[], float]
-    pause: Callable[[float], None]
-    lifecheck_user: str = ""
-
-
-class Failed(Exception):
-    """The recovery failed, or was refused; the sentence for the operator."""
-
-
-class Unknown(Exception):
-    """Nobody knows what came of it."""
-
-
-@dataclass(slots=True)
-class _Order:
-    """pcp_recovery_node in a thread: pgpool-II answers at the end only."""
-
-    thread: threading.Thread | None = None
-    error: Exception | None = None
-
-    def begin(self, work: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                work()
-            except Exception as error:  # handed to the thread that waits for it
-                self.error = error
-
-        self.thread = threading.Thread(target=run, name=ORDER_THREAD, daemon=True)
-        self.thread.start()
-
-    @property
-    def runs(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
-
-    def outcome(self) -> None:
-        """Raises what came of it."""
-        if isinstance(self.error, PeerError):
-            raise Unknown(f"{self.error}; the outcome is unknown, see 'pgvigil pcp node-info'")
-        if isinstance(self.error, CommandError | ConfigError):
-            raise Failed(str(self.error))
-        if self.error is not None:
-            raise self.error
 
 
 @dataclass(slots=True)
@@ -139,7 +46,7 @@ class Drive:
     limit_s: float = 3600.0
     missing: set[int] = field(default_factory=set)
     """Nodes that are left out by force."""
-    _order: _Order = field(default_factory=_Order)
+    _order: Order = field(default_factory=Order)
     _latch: AnyLatch | None = None
     _begun: bool = False
     _heard: bool = False
@@ -169,10 +76,16 @@ class Drive:
 
     def _held(self, parameters: dict[str, str]) -> str:
         try:
-            self._ready()
-            self._start(parameters)
-        except (Failed, CommandError) as error:
-            self._abandon(str(error))
+            try:
+                self._ready()
+                self._start(parameters)
+            except (Failed, CommandError) as error:
+                self._abandon(str(error))
+            return self._completed()
+        except KeyboardInterrupt:
+            self._abandon("interrupted")
+
+    def _completed(self) -> str:
         self._await_end(self._watch)
         if not self._marks and self.world.others.keys() - self.missing:
             self._stain = self._stain or "the second stage was over before new clients were held back"
@@ -241,8 +154,8 @@ class Drive:
         """Clients get through at once. What pgpool-II does meanwhile cannot be stopped, but be waited for."""
         self._release()
         if self._order.runs:
-            kept = self._latch is not None and self._latch.is_shut()
-            how = "is kept from its second stage until it gives up (recovery_timeout)" if kept else "goes on by itself"
+            until = "is kept from its second stage until it gives up (recovery_timeout)"
+            how = until if self._kept else "goes on by itself"
             self.world.say(f"{why}; pgpool-II {how}")
         while self._order.runs:
             self.world.pause(ROUND_S)
@@ -258,22 +171,33 @@ class Drive:
 
     def _await_second_stage(self) -> None:
         """Two knocks in vain: a pgpool-II whose children are all busy for a moment is held for, too; that is safe."""
+        while self._knock():
+            self.world.say("the second stage begins" if self._kept else "the session that makes pgpool-II wait is lost")
+            self._hold()
+            served = self.world.is_served()
+            if not self._kept and not served:
+                self._stain = "the second stage may have begun before new clients were held back"
+            if self._kept and served:
+                self.world.say("pgpool-II was only busy: its first stage goes on, and so do clients")
+                self._marks = {}
+                continue
+            if self._latch is not None:
+                self._latch.open()
+            return
+
+    @property
+    def _kept(self) -> bool:
+        """Whether pgpool-II waits for our session, now or later."""
+        return self._latch is not None and self._latch.is_shut()
+
+    def _knock(self) -> bool:
+        """Until nobody is served or our session is lost; False when pgpool-II has ended before."""
         unserved = 0
-        while self._order.runs and unserved < 2:
+        while self._order.runs and unserved < 2 and self._kept:
             self.world.wish(Wish.READY)
             unserved = 0 if self.world.is_served() else unserved + 1
-            if self._latch is None or not self._latch.is_shut():
-                break
             self.world.pause(ROUND_S)
-        if not self._order.runs:
-            return
-        shut = self._latch is not None and self._latch.is_shut()
-        self.world.say("the second stage begins" if shut else "the session that makes pgpool-II wait is lost")
-        self._hold()
-        if not shut and not self.world.is_served():
-            self._stain = "the second stage may have begun before new clients were held back"
-        if self._latch is not None:
-            self._latch.open()
+        return self._order.runs
 
     def _hold(self) -> None:
         """The others hold, and have no client left."""
@@ -347,6 +271,8 @@ class Drive:
         return f"backend {self.backend_id} is recovered and attached{self._where()}; new clients get through again"
 
     def _attach_others(self) -> None:
+        # First of all, or a node would detach again what its cluster believes to be down.
+        self.world.agree(True)
         for node, pool in self.world.others.items():
             if node in self.missing:
                 continue
@@ -382,6 +308,10 @@ class Drive:
     def _take_back(self) -> str:
         """Take it out again before clients get through."""
         said = []
+        try:
+            self.world.agree(False)
+        except CommandError as error:
+            said.append(str(error))
         pools = [self.world.local, *(pool for node, pool in self.world.others.items() if node not in self.missing)]
         for pool in pools:
             try:

@@ -53,6 +53,8 @@ class Follower:
         if order.wish is Wish.RELEASE:
             self.release(f"node {sender} says so")
             return HoldReport(order.cause, order.number, True, 0, 0, 0, "")
+        if order.wish is Wish.READY and self.is_held(self._clock()):
+            self.release(f"node {sender} does not need it yet")
         if self._hold is None:
             self._hold = self._open_hold()
         if order.wish is Wish.READY:

@@ -24,7 +24,7 @@ KNOCK_LIMIT_MS = 1500
 CUT_AT_ONCE = -1
 LEAST_IDLE_S = 3
 TOUCH_S = 1.0
-SILENCE_NS = 5000 * NS_PER_MS
+SILENCE_NS = 20_000 * NS_PER_MS
 
 
 def is_served(host: str, port: int, limit_ms: int = KNOCK_LIMIT_MS) -> bool:

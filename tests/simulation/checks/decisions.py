@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.simulation.checks.violation import Violation
@@ -9,6 +10,7 @@ from tests.simulation.host import Host
 from tests.simulation.pools import Pool
 from tests.simulation.world import World
 
+from pgvigil.watchdog.core.backends import FOLLOWED
 from pgvigil.watchdog.core.consensus import CoreConsensus, needed
 from pgvigil.watchdog.core.record import Decision, DecisionKind, Document, Stamp
 
@@ -25,7 +27,13 @@ class Decisions:
         self._committed_at_ns: dict[int, int] = {}  # by number: when it was first seen to be committed
         self._acted: dict[int, Stamp] = {}
         self.committed: Callable[[int], Stamp] = lambda term: Stamp(0, 0)
+        self._asked: Counter[tuple[DecisionKind, int]] = Counter()
+        self._granted: Counter[tuple[DecisionKind, int]] = Counter()
         self.count = 0
+
+    def asks(self, kind: DecisionKind, backend_id: int) -> None:
+        """Somebody asks for the first time; repeating is the core's own."""
+        self._asked[kind, backend_id] += 1
 
     def commits(self, document: Document) -> None:
         """A document is committed; those of different terms may be seen out of order."""
@@ -65,6 +73,7 @@ class Decisions:
         for decision in document.decisions:
             if decision.number > newest.decided:
                 self.count += 1
+                self._check_asked(decision)
                 self._check_decision(decision, document, newest)
 
     def _check_decision(self, decision: Decision, document: Document, newest: Document) -> None:
@@ -78,6 +87,18 @@ class Decisions:
         if decision.kind is DecisionKind.DOWN and not decision.operator:
             alone = len(document.voters) == 1  # a lone voter's commits are seen late
             self._check_consensus(decision, document, 0 if alone else self._committed_at_ns.get(old.decision, 0))
+
+    def _check_asked(self, decision: Decision) -> None:
+        """One decision at most for each ask; reports of failures are counted as votes instead."""
+        key = (decision.kind, decision.backend_id)
+        by_votes = decision.kind is DecisionKind.DOWN and not decision.operator
+        if by_votes or decision.reason == FOLLOWED:
+            return
+        self._granted[key] += 1
+        if self._granted[key] > self._asked[key]:
+            raise Violation(
+                "twice", f"{decision} is number {self._granted[key]} of {self._asked[key]} that were asked for"
+            )
 
     def _check_consensus(self, decision: Decision, document: Document, since_ns: int) -> None:
         """Enough members have had it for failed since what was decided on it before was committed."""

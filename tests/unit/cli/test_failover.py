@@ -108,8 +108,9 @@ def test_a_watchdog_main_that_restarts_is_asked_again_with_the_same_values(folde
     """The first one takes the request and dies; the second one answers it."""
     asked: list[frames.Request] = []
     failures: list[BaseException] = []
+    heard = threading.Event()
 
-    def one_life(answer: Callable[[frames.Request], list[frames.Reply]]) -> None:
+    def one_life(answer: Callable[[frames.Request], list[frames.Reply]], last: bool) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         server = ControlServer(context, control_endpoint(str(folder / "run")), print)
         assert server.socket.poll(10_000, zmq.POLLIN)
@@ -117,19 +118,21 @@ def test_a_watchdog_main_that_restarts_is_asked_again_with_the_same_values(folde
             asked.append(request)
             for reply in answer(request):
                 server.reply(address, reply)
-        server.socket.close(linger=1000)
+        assert not last or heard.wait(20)
+        server.close()
         context.term()
 
     def lives() -> None:
         try:
-            one_life(lambda _: [])
-            one_life(answering([], (True, True, "backend 0 is down")))
+            one_life(lambda _: [], last=False)
+            one_life(answering([], (True, True, "backend 0 is down")), last=True)
         except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=lives)
     thread.start()
     assert main(["failover", *WORDS]) == codes.OK
+    heard.set()
     thread.join(10)
     assert failures == []
     first, second = asked

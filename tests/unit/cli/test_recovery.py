@@ -14,9 +14,9 @@ from pgvigil.ipc import frames
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.cli import codes, parser
 from pgvigil.watchdog.cli.__main__ import main
-from pgvigil.watchdog.cli.recovery import Desk, DeskRefused, holds_of
-from pgvigil.watchdog.recovery.drive import Held
+from pgvigil.watchdog.cli.recovery import Desk, DeskRefused, agree, holds_of
 from pgvigil.watchdog.recovery.plan import Wish
+from pgvigil.watchdog.recovery.world import Held
 
 Capture = pytest.CaptureFixture[str]
 
@@ -106,7 +106,7 @@ def test_alone_with_streaming_replication(tmp_path: Path, monkeypatch: pytest.Mo
     assert "ms  backend 1 is recovered and attached everywhere" in lines[-1]
     value = json.loads(capsys.readouterr().out)
     assert value["outcome"] == "done" and len(value["steps"]) == len(lines) - 1
-    assert asked == []
+    assert {one[0] for one in asked} == {"backend-list"}  # nobody was told to hold
 
 
 def test_an_order_without_an_answer_is_unknown(
@@ -131,6 +131,47 @@ def test_what_pgpool_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with running(tmp_path, answering([], view())):
             assert main(["recovery", "7"]) == codes.FAILED
     assert "invalid node ID : 7" in capsys.readouterr().err
+
+
+def agreeing(asked: list[tuple[str, ...]], listing: object, refusal: str = "") -> Callable[..., list[frames.Reply]]:
+    """A watchdog main that keeps the state of backends."""
+
+    def answer(request: frames.Request) -> list[frames.Reply]:
+        asked.append((request.verb, *request.arguments))
+        if request.verb == "backend-list":
+            return [frames.Reply(request.request_id, True, True, "", json.dumps(listing).encode())]
+        return [frames.Reply(request.request_id, True, not refusal, refusal, b"")]
+
+    return answer
+
+
+def listing(status: str, agreed: bool = True) -> object:
+    return {"agreed": agreed, "backends": [{"id": 0, "status": "up"}, {"id": 1, "status": status}]}
+
+
+@pytest.mark.parametrize(
+    ("known", "up", "verbs"),
+    [
+        (listing("down"), True, ["backend-list", "backend-attach"]),
+        (listing("up"), True, ["backend-list"]),
+        (listing("up"), False, ["backend-list", "backend-detach"]),
+        (listing("down", agreed=False), True, ["backend-list"]),
+        ({"agreed": True, "backends": []}, True, ["backend-list"]),
+    ],
+)
+def test_the_cluster_is_told_what_it_came_to(tmp_path: Path, known: object, up: bool, verbs: list[str]) -> None:
+    asked: list[tuple[str, ...]] = []
+    write_config(tmp_path)
+    with running(tmp_path, agreeing(asked, known)):
+        agree(str(tmp_path / "run"), 1, up)
+    assert [one[0] for one in asked] == verbs and all(one[1] == "1" for one in asked[1:])
+
+
+def test_a_cluster_that_refuses_is_an_error(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    said = agreeing([], listing("down"), "outdated")
+    with running(tmp_path, said), pytest.raises(CommandError, match="agree that backend 1 is up: outdated"):
+        agree(str(tmp_path / "run"), 1, True)
 
 
 def test_the_desk_tells_what_main_knows(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from tests.unit.core.bench import Bench, document, known_record, only, renew, sent
 
+from pgvigil.ipc.frames import StopMode
 from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus
 from pgvigil.watchdog.core.lease import NS_PER_MS
-from pgvigil.watchdog.core.messages import AskBackend, Outcome, Seen, SeenBackend, SeenStatus, TellBackend
+from pgvigil.watchdog.core.messages import AskBackend, Outcome, RenewRefused, Seen, SeenBackend, SeenStatus, TellBackend
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Decision, DecisionKind, Document, Record
 
 UP, DOWN = BackendStatus.UP, BackendStatus.DOWN
@@ -31,7 +32,8 @@ def table(size: int = 3) -> tuple[Backend, ...]:
 
 def agreed(size: int = 3, **changes: object) -> Document:
     """The document of a cluster with that table."""
-    return replace(document(size=size), backends=table(), decided=1, **changes)  # type: ignore[arg-type]
+    found = replace(document(size=size), backends=table(), decided=1)
+    return replace(found, **changes)  # type: ignore[arg-type]
 
 
 def look(
@@ -106,6 +108,10 @@ class BackendBench(Bench):
         assert self.core.document is not None
         return self.core.document
 
+    def ids(self) -> list[int]:
+        """The backends of the table."""
+        return [item.backend_id for item in self.doc.backends]
+
     def state_of(self, backend_id: int) -> tuple[BackendStatus, BackendRole]:
         """Status and role by the newest document."""
         found = self.doc.backend(backend_id)
@@ -117,6 +123,24 @@ class BackendBench(Bench):
         self.lead()
         self.commit()
         return self
+
+    def leads_paused(self) -> BackendBench:
+        """Nobody stands in a paused cluster: it is paused while this node leads."""
+        doc = self.doc
+        self.core.record = replace(self.core.record, document=replace(doc, paused=False))
+        self.leads()
+        self.core.propose(replace(self.doc, paused=True))
+        self.commit()
+        return self
+
+    def stay_stopping(self) -> list[ev.Effect]:
+        """The process is told to end."""
+        return self.at(self.now_ms, ev.Stop(StopMode.FAST))
+
+    @staticmethod
+    def refused(known_term: int) -> RenewRefused:
+        """Somebody knows a higher term."""
+        return RenewRefused(2, 5, known_term)
 
     def commit(self, *voters: int) -> list[ev.Effect]:
         """The others store and acknowledge whatever is new, until nothing is new any more."""

@@ -1,23 +1,649 @@
-"""Decisions on backends (P23): asks, votes, commands and what follows from them."""
+"""Decisions on backends (P23): who may act, asks, votes, commands and what follows from them, rule by rule."""
 
 from __future__ import annotations
 
-from tests.unit.core.backend_bench import DOWN, PRIMARY, STANDBY, UP, BackendBench
+from dataclasses import replace
 
-from pgvigil.watchdog.core.messages import Outcome
+from tests.unit.core.backend_bench import (
+    DOWN,
+    FAILS,
+    FOLLOW,
+    KIND_UP,
+    PRIMARY,
+    PROMOTE,
+    STANDBY,
+    UP,
+    BackendBench,
+    agreed,
+    asked_of,
+    down_document,
+    look,
+    table,
+)
+from tests.unit.core.bench import document, only, sent
+
+from pgvigil.watchdog.core import events as ev
+from pgvigil.watchdog.core.base import CoreConsensus
+from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.messages import Outcome, Renew, Seen, SeenStatus, TellBackend
+from pgvigil.watchdog.core.record import BackendRole, Intent, Stamp
+
+SEEN_DOWN = SeenStatus.DOWN
+LEADERS = 2  # the node that leads where node 1 follows
 
 
-def test_p23_two_of_three_pgpools_decide_and_the_command_runs_once() -> None:
+def decided_by_two(bench: BackendBench) -> BackendBench:
+    """Backend 0 is down by two of three."""
+    bench.asks(2)
+    bench.asks(3)
+    bench.commit()
+    return bench
+
+
+# --- a: nobody acts on what is not committed --------------------------------------------------------
+
+
+def test_p23a_a_follower_acts_on_the_document_that_its_leader_calls_committed() -> None:
+    bench = BackendBench()
+    bench.start()
+    newer = agreed(stamp=Stamp(3, 2))
+    bench.follow(newer, committed=False)
+    assert bench.core.document == newer and bench.core.agreed_now() is None
+    bench.follow(newer, 2)
+    assert bench.core.agreed_now() == newer
+
+
+def test_p23a_what_is_on_its_way_is_not_acted_on() -> None:
+    bench = BackendBench()
+    bench.start()
+    first, second = agreed(stamp=Stamp(3, 2)), agreed(stamp=Stamp(3, 3), epoch=2)
+    bench.follow(first, committed=False)
+    message = replace(Renew(3, 1, 2, 1000, second.stamp, second), committed=first.stamp)
+    bench.hear(bench.now_ms, LEADERS, message)
+    assert bench.core.document == second and bench.core.agreed_now() == first
+
+
+def test_p23a_a_document_that_was_missed_is_not_guessed() -> None:
+    bench = BackendBench()
+    bench.start()
+    first, third = agreed(stamp=Stamp(3, 2)), agreed(stamp=Stamp(3, 4))
+    bench.follow(first)
+    bench.hear(bench.now_ms, LEADERS, replace(Renew(3, 1, 2, 1000, third.stamp, third), committed=Stamp(3, 3)))
+    assert bench.core.agreed_now() is None
+
+
+def test_p23a_an_isolated_node_acts_on_nothing() -> None:
+    bench = BackendBench()
+    bench.start()
+    bench.follow(agreed(stamp=Stamp(3, 2)))
+    assert bench.core.agreed_at(999 * NS_PER_MS) is not None
+    assert bench.core.agreed_at(1000 * NS_PER_MS) is None
+
+
+def test_p23a_a_new_term_begins_with_nothing_agreed() -> None:
+    bench = BackendBench()
+    bench.start()
+    bench.follow(agreed(stamp=Stamp(3, 2)))
+    bench.follow(agreed(stamp=Stamp(4, 1)), committed=False)
+    assert bench.core.agreed_now() is None
+
+
+def test_p23a_an_older_word_takes_nothing_back() -> None:
+    bench = BackendBench()
+    bench.start()
+    old, new = agreed(stamp=Stamp(3, 2)), agreed(stamp=Stamp(3, 3), epoch=2)
+    bench.follow(old)
+    bench.follow(new, 2)
+    bench.hear(bench.now_ms, LEADERS, replace(Renew(3, 1, 3, 1000, new.stamp, None), committed=old.stamp))
+    assert bench.core.agreed_now() == new
+
+
+def test_p23a_a_leader_acts_after_the_commit_and_under_its_lease() -> None:
+    bench = BackendBench()
+    bench.start()
+    bench.win()
+    assert bench.core.agreed_now() is None
+    bench.ack(0)
+    agreed_first = bench.core.agreed_now()
+    assert agreed_first is not None and agreed_first.stamp == bench.core.record.stamp
+    bench.asks(2, operator=True)
+    assert bench.core.document != agreed_first and bench.core.agreed_now() == agreed_first
+    bench.commit()
+    assert bench.core.agreed_now() == bench.core.document
+    assert bench.core.agreed_at(int(bench.now_ms + 1000) * NS_PER_MS) is None
+
+
+def test_p23a_renewals_say_what_is_committed() -> None:
+    bench = BackendBench().leads()
+    committed = bench.doc.stamp
+    bench.asks(2, operator=True)
+    told = sent(bench.wait_until(bench.now_ms + 1), Renew)
+    assert {message.committed for message in told} == {committed} and told[0].stamp > committed
+
+
+def test_p23a_every_node_logs_what_became_agreed() -> None:
+    bench = BackendBench()
+    bench.start()
+    bench.follow(agreed(stamp=Stamp(3, 2)))
+    intent = Intent("failover", "decision 2", "once", 3, 1, 1, "failed", (), "exit status 1")
+    effects = bench.follow(down_document(stamp=Stamp(3, 3), intents=(intent,)), 2)
+    notes = [note.text for note in only(effects, ev.Note)]
+    assert "decision 2: backend 0 (db0:5432) is down: it failed (asked by n2)" in notes
+    assert "failover for decision 2 is failed (token 1): exit status 1" in notes
+
+
+# --- b: asks ----------------------------------------------------------------------------------------
+
+
+def following() -> BackendBench:
+    """Node 1 follows node 2, which has told what is agreed."""
+    bench = BackendBench()
+    bench.start()
+    bench.follow(agreed(stamp=Stamp(3, 2)))
+    return bench
+
+
+def test_p23b_an_ask_is_repeated_until_it_is_answered() -> None:
+    bench = following()
+    effects = bench.wants() + bench.wait_until(250)
+    assert [(ask.decision, ask.boot) for ask in asked_of(effects)] == [(1, 5), (1, 5)]
+    bench.hear(260, LEADERS, TellBackend(5, 1, Outcome.BUSY, "waits for consensus: 1 of 2"))
+    bench.hear(261, LEADERS, TellBackend(5, 1, Outcome.BUSY, "waits for consensus: 1 of 2"))
+    bench.hear(270, LEADERS, TellBackend(5, 1, Outcome.DONE, "decision 2"))
+    assert [(item.final, item.accepted) for item in bench.answers] == [(False, False), (True, True)]
+    assert asked_of(bench.wait_until(900)) == []
+
+
+def test_p23b_an_ask_keeps_the_number_under_which_it_was_asked() -> None:
+    bench = following()
+    bench.wants()
+    bench.follow(down_document(stamp=Stamp(3, 3)), 2)
+    assert [ask.decision for ask in asked_of(bench.wait_until(250))] == [1]
+
+
+def test_p23b_an_answer_to_an_earlier_life_is_dropped() -> None:
+    bench = following()
+    bench.wants()
+    bench.hear(10, LEADERS, TellBackend(4, 1, Outcome.DONE, "decision 2"))
+    assert bench.answers == []
+
+
+def test_p23b_every_ask_ends_at_its_time() -> None:
+    alone = BackendBench()
+    alone.start()
+    for bench, said in ((following(), "unknown"), (alone, "refused")):
+        bench.wants(until_ms=700)
+        bench.wait_until(700)
+        assert bench.answers
+        last = bench.answers[-1]
+        assert (last.final, last.accepted, last.text.split(":")[0]) == (True, False, said)
+        assert bench.core.wanted == {}
+
+
+def test_p23b_at_most_64_asks_wait_on_a_node() -> None:
+    bench = following()
+    for number in range(65):
+        bench.wants(number=number + 1)
+    assert [item.request_id for item in bench.answers if item.final] == [65]
+    assert "64 asks wait" in bench.answers[-1].text
+
+
+def test_p23b_a_report_of_a_failure_is_answered_by_the_decision_that_others_brought_about() -> None:
+    bench = decided_by_two(BackendBench().leads())
+    bench.asks(2, number=2)
+    bench.wants()
+    bench.commit()
+    bench.ends()
+    assert bench.outcomes(2)[-1] is Outcome.DONE and [item.final for item in bench.answers] == [False, True]
+    assert [item.number for item in bench.doc.decisions] == [2]
+
+
+def test_p23b_a_late_copy_decides_nothing_again() -> None:
+    bench = BackendBench(commands=()).leads()
+    bench.asks(2, operator=True)
+    bench.commit()
+    bench.asks(2, KIND_UP, operator=True, decision=2, number=2)
+    bench.commit()
+    bench.asks(2, operator=True)
+    bench.asks(2, operator=True, number=7)
+    bench.commit()
+    assert (bench.doc.decided, bench.state_of(0)) == (3, (UP, PRIMARY))
+    assert bench.outcomes(2)[-1] is Outcome.DONE  # it was done, by decision 2
+
+
+def test_p23b_the_next_leader_answers_from_the_document() -> None:
+    intent = Intent("failover", "decision 2", "once", 1, 1, 1, "failed", (), "exit status 3")
+    bench = BackendBench(doc=down_document(intents=(intent,))).leads()
+    bench.asks(3)
+    assert bench.outcomes(3) == [Outcome.REFUSED] and bench.text(3).endswith("exit status 3")
+    assert bench.doc.decided == 2
+
+
+def test_p23b_old_news_is_refused() -> None:
+    bench = BackendBench(doc=down_document()).leads()
+    bench.asks(3, KIND_UP, operator=True, decision=1)
+    assert bench.outcomes(3) == [Outcome.REFUSED] and "outdated" in bench.text(3)
+    assert bench.state_of(0) == (DOWN, PRIMARY)
+
+
+BAD: tuple[tuple[dict[str, object], str], ...] = (
+    ({"backend_id": 9}, "expected one of 0, 1, 2"),
+    ({"backend_id": -1}, "expected 0 to 1023"),
+    ({"decision": 77}, "decision 77 has never been made"),
+    ({"decision": -1}, "expected 0 or more"),
+    ({"arguments": ("d=0",) * 21}, "at most 20"),
+    ({"arguments": ("h=" + "x" * 1100,)}, "1024 bytes"),
+    ({"reason": "x" * 500}, "400 bytes"),
+)
+
+
+def test_p23b_bad_content_is_refused_with_a_sentence() -> None:
+    bench = BackendBench().leads()
+    before = bench.doc
+    for number, (changes, said) in enumerate(BAD):
+        bench.asks(2, operator=True, number=number, **changes)  # type: ignore[arg-type]
+        assert bench.outcomes(2) == [Outcome.REFUSED] * (number + 1) and said in bench.text(2)
+        assert bench.doc == before
+
+
+def test_p23b_a_node_that_does_not_lead_decides_nothing() -> None:
+    bench = following()
+    bench.asks(3, operator=True)
+    assert bench.outcomes(3) == [Outcome.BUSY] and bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23b_asks_of_the_leaders_own_node_go_the_same_way() -> None:
+    bench = BackendBench(commands=()).leads()
+    bench.wants()
+    bench.asks(2)
+    bench.commit()
+    assert [(item.final, item.accepted) for item in bench.answers] == [(False, False), (True, True)]
+
+
+def test_p23b_a_node_that_stops_answers_first() -> None:
+    bench = following()
+    bench.wants()
+    bench.stay_stopping()
+    assert [item.final for item in bench.answers] == [True] and "being stopped" in bench.answers[0].text
+
+
+# --- c: consensus -----------------------------------------------------------------------------------
+
+
+def test_p23c_two_of_three_decide() -> None:
     bench = BackendBench().leads()
     bench.asks(2)
     assert bench.state_of(0) == (UP, PRIMARY) and bench.text(2) == "waits for consensus: 1 of 2"
     bench.asks(3)
-    assert bench.state_of(0) == (DOWN, PRIMARY) and bench.started == []
+    assert bench.state_of(0) == (DOWN, PRIMARY)
+
+
+def test_p23c_a_vote_that_is_not_repeated_dies() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2)
+    bench.stay(bench.now_ms + 3100)
+    bench.asks(3)
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_a_vote_under_another_number_counts_for_nothing() -> None:
+    bench = BackendBench(doc=agreed(decided=4)).leads()
+    bench.sees(2, look(0, SEEN_DOWN, failed=True, decision=4))
+    bench.sees(3, look(0, SEEN_DOWN, failed=True, decision=4))
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_what_most_hold_in_quarantine_is_down() -> None:
+    bench = BackendBench().leads()
+    bench.sees(2, look(0, SEEN_DOWN, failed=True))
+    bench.sees(3, look(0, SEEN_DOWN))
+    assert bench.state_of(0) == (UP, PRIMARY)
+    bench.sees(3, look(0, SEEN_DOWN, failed=True))
+    assert bench.state_of(0) == (DOWN, PRIMARY)
     bench.commit()
-    assert [item.intent.event for item in bench.started] == ["decision 2"]
-    bench.ends()
-    assert (bench.outcomes(2)[-1], bench.outcomes(3)[-1]) == (Outcome.DONE, Outcome.DONE)
+    assert bench.started[0].intent.arguments[:3] == ("H=db1", "M=0", "N=db0")
+
+
+def test_p23c_what_was_seen_long_ago_is_no_vote() -> None:
+    bench = BackendBench().leads()
+    bench.sees(2, look(0, SEEN_DOWN, failed=True))
+    bench.stay(bench.now_ms + 3100)
+    bench.sees(3, look(0, SEEN_DOWN, failed=True))
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_a_pgpool_that_is_not_known_is_no_vote() -> None:
+    bench = BackendBench().leads()
+    bench.sees(2, look(0, SEEN_DOWN, failed=True))
+    bench.sees(3, look(0, SEEN_DOWN, failed=True), problem="pgpool-II does not answer")
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_an_older_view_does_not_replace_a_newer_one() -> None:
+    bench = BackendBench().leads()
+    bench.hear(bench.now_ms, 2, Seen(4, 9, (look(0),), ""))
+    bench.hear(bench.now_ms, 2, Seen(4, 8, (look(0, SEEN_DOWN, failed=True),), ""))
+    bench.sees(3, look(0, SEEN_DOWN, failed=True))
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_a_node_counts_once() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2)
+    bench.asks(2, number=2)
+    bench.sees(2, look(0, SEEN_DOWN, failed=True))
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_a_lost_record_has_no_vote() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2)
+    bench.asks(3, record_id=999)
+    bench.sees(3, look(0, SEEN_DOWN, failed=True), record_id=999)
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_a_witness_has_no_vote() -> None:
+    bench = BackendBench(witnesses=(3,)).leads()
+    bench.asks(2)
+    bench.asks(3)
+    assert bench.state_of(0) == (UP, PRIMARY)
+    bench.wants()
+    assert bench.state_of(0) == (DOWN, PRIMARY)
+
+
+def test_p23c_without_consensus_the_report_ends_in_quarantine() -> None:
+    bench = BackendBench(rule=CoreConsensus(timeout_ms=2000)).leads()
+    for at_ms in (0, 1000, 1900):
+        bench.stay(max(at_ms, bench.now_ms + 1))
+        bench.asks(2)
+    assert bench.outcomes(2)[-1] is Outcome.BUSY
+    bench.stay(2200)
+    assert bench.outcomes(2)[-1] is Outcome.REFUSED and "no consensus: 1 of 2" in bench.text(2)
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23c_an_operator_needs_no_consensus() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2, operator=True)
+    assert bench.state_of(0) == (DOWN, PRIMARY) and bench.doc.decisions[-1].operator
+
+
+def test_p23c_the_word_of_an_operator_is_no_vote() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2)
+    bench.asks(3, operator=True)
+    assert bench.doc.decisions[-1].operator
+
+
+def test_p23c_a_backend_of_one_pgpool_alone_is_failed_over_where_no_consensus_is_required() -> None:
+    bench = BackendBench(rule=CoreConsensus(required=False)).leads()
+    bench.asks(2)
+    assert bench.state_of(0) == (DOWN, PRIMARY) and not bench.doc.decisions[-1].operator
+
+
+# --- d: a decision is one document ------------------------------------------------------------------
+
+
+def test_p23d_state_number_and_intent_are_one_change() -> None:
+    bench = BackendBench().leads()
+    version = bench.doc.stamp.version
+    bench.asks(2)
+    bench.asks(3)
+    doc = bench.doc
+    assert (doc.stamp.version, doc.decided, doc.backends[0].decision) == (version + 1, 2, 2)
+    assert [item.event for item in doc.intents] == ["decision 2"] and bench.started == []
+    bench.commit()
+    assert [item.intent for item in bench.started] == list(doc.intents)
+
+
+def test_p23d_callers_wait_for_the_command_and_get_its_end() -> None:
+    bench = decided_by_two(BackendBench().leads())
+    assert bench.text(2) == bench.text(3) == "waits for failover of decision 2"
+    bench.ends(False, "exit status 3")
+    assert bench.outcomes(2)[-1] is bench.outcomes(3)[-1] is Outcome.REFUSED
+    assert bench.text(3).endswith("failover failed: exit status 3")
+    assert bench.state_of(1) == (UP, STANDBY)
+
+
+def test_p23d_the_end_of_a_failover_and_its_roles_are_one_change() -> None:
+    bench = decided_by_two(BackendBench().leads())
+    version = bench.doc.stamp.version
+    bench.at(bench.now_ms, ev.CommandEnded(bench.started[0].intent.token, True, "promoted"))
+    doc = bench.doc
+    assert doc.stamp.version == version + 1 and doc.intents[-1].state == "done"
     assert [bench.state_of(item) for item in (0, 1, 2)] == [(DOWN, STANDBY), (UP, PRIMARY), (DOWN, STANDBY)]
-    assert [item.intent.event for item in bench.started] == ["decision 2", "decision 2 backend 2"]
+
+
+def test_p23d_the_others_follow_one_after_the_other() -> None:
+    doc = replace(agreed(), backends=(*table(), replace(table()[2], backend_id=3, host="db3")))
+    bench = decided_by_two(BackendBench(doc=doc).leads())
     bench.ends()
-    assert bench.state_of(2) == (UP, STANDBY) and len(bench.started) == 2
+    assert [item.intent.event for item in bench.started] == ["decision 2", "decision 2 backend 2"]
+    assert {"d=2", "m=1", "H=db1", "P=0", "R=/data1"} <= set(bench.started[-1].intent.arguments)
+    bench.ends()
+    assert bench.state_of(2) == (UP, STANDBY) and bench.state_of(3) == (DOWN, STANDBY)
+    bench.ends(False, "no disk")
+    left = bench.doc.backend(3)
+    assert left is not None and (left.status, left.reason) == (DOWN, "follow_primary ended failed: no disk")
+    assert len(bench.started) == 3
+
+
+def test_p23d_without_a_command_to_follow_the_others_stay_up() -> None:
+    bench = decided_by_two(BackendBench(commands=("failover",)).leads())
+    bench.ends()
+    assert [bench.state_of(item) for item in (1, 2)] == [(UP, PRIMARY), (UP, STANDBY)]
+
+
+def left_behind(policy: str) -> BackendBench:
+    """A leader of a new term that finds a failover of another one."""
+    intent = Intent("failover", "decision 2", policy, 1, 1, 1, "pending", (*FAILS,))
+    bench = BackendBench(policy=policy, doc=down_document(intents=(intent,)))
+    bench.lead()
+    bench.asks(3)
+    bench.commit()
+    return bench
+
+
+def test_p23d_once_is_unknown_under_the_next_leader() -> None:
+    bench = left_behind("once")
+    assert bench.started == [] and bench.outcomes(3)[-1] is Outcome.UNKNOWN
+    assert bench.state_of(1) == (UP, STANDBY)
+
+
+def test_p23d_retry_is_started_again_by_the_next_leader() -> None:
+    bench = left_behind("retry")
+    assert [(item.intent.token, item.intent.event) for item in bench.started] == [(2, "decision 2")]
+    assert bench.text(3) == "waits for failover of decision 2"
+    bench.ends()
+    assert bench.state_of(1) == (UP, PRIMARY) and bench.outcomes(3)[-1] is Outcome.DONE
+
+
+def test_p23d_a_new_main_node_that_is_down_is_replaced() -> None:
+    backends = (table()[0], replace(table()[1], status=DOWN), table()[2])
+    bench = decided_by_two(BackendBench(doc=replace(agreed(), backends=backends)).leads())
+    assert {"m=2", "H=db2", "d=0"} <= set(bench.started[0].intent.arguments)
+    bench.ends()
+    assert bench.state_of(2) == (UP, PRIMARY) and bench.state_of(1) == (DOWN, STANDBY)
+
+
+def test_p23d_a_standby_that_fails_changes_no_role() -> None:
+    bench = BackendBench().leads()
+    places = ("d=1", "m=2")
+    bench.asks(2, backend_id=1, arguments=places)
+    bench.asks(3, backend_id=1, arguments=places)
+    bench.commit()
+    bench.ends()
+    assert [bench.state_of(item) for item in (0, 1, 2)] == [(UP, PRIMARY), (DOWN, STANDBY), (UP, STANDBY)]
+
+
+def test_p23d_up_runs_failback() -> None:
+    bench = BackendBench(doc=down_document()).leads()
+    bench.asks(2, KIND_UP, decision=2, arguments=())
+    bench.commit()
+    assert bench.state_of(0) == (UP, PRIMARY)
+    assert [(item.intent.name, item.intent.event) for item in bench.started] == [("failback", "decision 3")]
+
+
+def test_p23d_a_promotion_changes_the_roles_at_once() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2, PROMOTE, 2, operator=True, arguments=())
+    assert [bench.state_of(item) for item in (0, 1, 2)] == [(DOWN, STANDBY), (DOWN, STANDBY), (UP, PRIMARY)]
+    bench.commit()
+    assert [item.intent.event for item in bench.started] == ["decision 2 backend 1"]
+
+
+def test_p23d_a_switchover_runs_failover_first() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2, PROMOTE, 2, operator=True, arguments=("switchover",))
+    bench.commit()
+    assert [bench.state_of(item) for item in (0, 2)] == [(DOWN, PRIMARY), (UP, STANDBY)]
+    assert {"d=0", "m=2", "P=0", "H=db2"} <= set(bench.started[0].intent.arguments)
+    bench.ends()
+    assert bench.state_of(2) == (UP, PRIMARY)
+
+
+def test_p23d_only_an_operator_promotes_and_only_what_is_up() -> None:
+    bench = BackendBench(doc=down_document()).leads()
+    bench.asks(2, PROMOTE, 1, operator=False, decision=1, arguments=())
+    bench.asks(2, PROMOTE, 0, operator=True, decision=2, arguments=(), number=2)
+    assert bench.outcomes(2) == [Outcome.REFUSED, Outcome.REFUSED] and bench.doc.decided == 2
+
+
+def test_p23d_follow_answers_with_what_came_of_it() -> None:
+    bench = BackendBench().leads()
+    bench.asks(2, FOLLOW, 2, number=5)
+    assert bench.outcomes(2) == [Outcome.DONE]
+    decided_by_two(bench)
+    bench.asks(2, FOLLOW, 2, number=6)
+    assert bench.text(2) == "waits for failover of decision 2"
+    bench.ends()
+    assert bench.text(2) == "waits for follow_primary of decision 2"
+    bench.ends(False, "no disk")
+    assert bench.outcomes(2)[-1] is Outcome.REFUSED and "no disk" in bench.text(2)
+
+
+def test_p23d_a_command_that_runs_here_is_ours_in_the_next_term_too() -> None:
+    bench = decided_by_two(BackendBench().leads())
+    began = bench.started[0].intent
+    bench.hear(bench.now_ms, 2, bench.refused(9))
+    bench.wait_until(bench.now_ms + 50)
+    bench.win(bench.now_ms, (2, 3))
+    bench.commit()
+    assert bench.core.record.won_term == 10 and bench.doc.intents == (began,)
+    bench.ends()
+    assert bench.doc.intents[0].state == "done" and bench.started[0].intent == began
+
+
+# --- e: one at a time, and when nothing is decided --------------------------------------------------
+
+
+def test_p23e_nothing_else_is_decided_while_a_command_of_a_decision_runs() -> None:
+    bench = decided_by_two(BackendBench().leads())
+    bench.asks(2, backend_id=1, operator=True, number=2)
+    assert bench.text(2) == "waits for failover of decision 2" and bench.state_of(1) == (UP, STANDBY)
+    bench.ends()
+    assert bench.state_of(1)[0] is DOWN
+
+
+def test_p23e_a_paused_cluster_decides_what_an_operator_asks_for() -> None:
+    bench = BackendBench(doc=agreed(paused=True), rule=CoreConsensus(timeout_ms=500)).leads_paused()
+    bench.asks(2)
+    bench.asks(3)
+    for node in (2, 3):
+        bench.sees(node, look(0, SEEN_DOWN, failed=True))
+    assert bench.state_of(0) == (UP, PRIMARY)
+    bench.asks(2, operator=True, number=2)
+    assert bench.state_of(0) == (DOWN, PRIMARY)
+
+
+def test_p23e_nothing_is_decided_before_the_commit() -> None:
+    bench = BackendBench()
+    bench.start()
+    bench.win()
+    bench.asks(2, operator=True)
+    assert bench.outcomes(2) == [Outcome.BUSY] and bench.doc.decided == 1
+
+
+# --- f: the table -----------------------------------------------------------------------------------
+
+
+def test_p23f_the_table_is_built_when_every_member_has_told_what_it_sees() -> None:
+    bench = BackendBench(doc=document()).leads()
+    views = (look(0), look(1, SeenStatus.WAITING), look(2, SEEN_DOWN), look(3, SeenStatus.UNUSED))
+    for node in (1, 2):
+        bench.sees(node, *views)
+    assert bench.ids() == []
+    bench.sees(3, look(0), look(1, SEEN_DOWN), look(2, SEEN_DOWN))
+    bench.commit()
+    assert [bench.state_of(item) for item in (0, 1, 2)] == [(UP, PRIMARY), (UP, STANDBY), (DOWN, STANDBY)]
+    assert bench.ids() == [0, 1, 2] and bench.doc.decided == 1
+
+
+def test_p23f_a_majority_is_enough_after_a_while() -> None:
+    bench = BackendBench(doc=document()).leads()
+    for _ in range(6):
+        for node in (1, 2):
+            bench.sees(node, look(0))
+        assert bench.doc.backends == ()
+        bench.stay(bench.now_ms + 900)
+    assert bench.state_of(0) == (UP, PRIMARY)
+
+
+def test_p23f_a_new_backend_of_a_majority_is_added() -> None:
+    bench = BackendBench().leads()
+    views = [look(item) for item in range(4)]
+    bench.sees(2, *views)
+    assert len(bench.doc.backends) == 3
+    bench.sees(3, *views)
+    bench.commit()
+    added = bench.doc.backend(3)
+    assert added is not None and added.decision == bench.doc.decided == 2
+
+
+def test_p23f_a_backend_that_nobody_lists_any_more_is_dropped() -> None:
+    bench = BackendBench().leads()
+    for _ in range(8):
+        for node in (1, 2, 3):
+            bench.sees(node, look(0), look(1))
+        if bench.now_ms < 4500:
+            assert len(bench.doc.backends) == 3
+        bench.stay(bench.now_ms + 900)
+    assert [item.backend_id for item in bench.doc.backends] == [0, 1]
+
+
+def test_p23f_another_primary_is_taken_over_when_most_stay_with_it() -> None:
+    bench = BackendBench().leads()
+    for _ in range(5):
+        for node in (2, 3):
+            bench.sees(node, look(0, role=STANDBY), look(1, role=PRIMARY), look(2))
+        if bench.now_ms < 2500:
+            assert bench.state_of(1) == (UP, STANDBY)
+        bench.stay(bench.now_ms + 900)
+    assert [bench.state_of(item)[1] for item in (0, 1, 2)] == [STANDBY, PRIMARY, STANDBY]
+
+
+def test_p23f_views_that_cannot_be_are_ignored() -> None:
+    bench = BackendBench(doc=document()).leads()
+    bench.sees(1, look(0))
+    bench.sees(2, look(0), look(0))
+    bench.sees(3, *[look(item) for item in range(65)])
+    assert set(bench.core.pools) == {1} and bench.doc.backends == ()
+
+
+def test_p23f_what_is_seen_is_told_to_all_and_repeated() -> None:
+    bench = following()
+    effects = bench.sees(1, look(0))
+    assert [message.number for message in sent(effects, Seen)] == [1, 1]
+    assert sent(bench.sees(1, look(0)), Seen) == []
+    assert [message.number for message in sent(bench.wait_until(1000), Seen)] == [2, 2]
+
+
+def test_p23f_a_role_that_was_never_known_is_learned() -> None:
+    unknown = replace(table()[2], role=BackendRole.UNKNOWN)
+    bench = BackendBench(doc=replace(agreed(), backends=(*table()[:2], unknown))).leads()
+    for _ in range(5):
+        for node in (2, 3):
+            bench.sees(node, look(0), look(1), look(2))
+        bench.stay(bench.now_ms + 900)
+    assert bench.state_of(2) == (UP, STANDBY)

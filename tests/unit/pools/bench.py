@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Document, Intent, QuorumRule, Stamp, Voter
-from pgvigil.watchdog.pools.incarnation import Incarnation
 from pgvigil.watchdog.pools.plan import Facts, Memory, Plan, Probed
 from pgvigil.watchdog.pools.reconcile import reconcile
-from pgvigil.watchdog.pools.view import PoolBackend, View
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
 UP, DOWN = BackendStatus.UP, BackendStatus.DOWN
 PRIMARY, STANDBY = BackendRole.PRIMARY, BackendRole.STANDBY

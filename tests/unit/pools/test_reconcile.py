@@ -19,10 +19,11 @@ from tests.unit.pools.bench import (
     seen,
 )
 
+from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import DecisionKind, Intent
 from pgvigil.watchdog.pools.plan import Memory, Ordered, OrderKind
-from pgvigil.watchdog.pools.reconcile import refused
+from pgvigil.watchdog.pools.reconcile import carries_out, refused
 
 
 def order_of(pool: Pool) -> tuple[OrderKind, int] | None:
@@ -198,6 +199,28 @@ def test_what_pgpool_refused_is_not_waited_for() -> None:
     memory = Memory(ordered={1: Ordered(OrderKind.ATTACH, 5, 1)})
     assert not refused(memory, 1).ordered[1].awaited
     assert refused(memory, 0) is memory
+
+
+def test_what_was_ordered_may_come_about_until_a_while_after_it_was_seen() -> None:
+    pool = settled(Pool())
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 100 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns)
+    assert not carries_out(pool.memory, OrderKind.DETACH, 0, pool.now_ns)
+    pool.change(seen(1, up=False))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 9 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 11 * NS_PER_S)
+    pool.agree(agreed_backend(1, UP, decision=3))
+    pool.answering = {1: True}
+    pool.step(10.0)
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+    assert carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 100 * NS_PER_S)
+    pool.change(seen(1))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 50 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 70 * NS_PER_S)
 
 
 # --- an attach by hand ------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.unit.pools.bench import DOWN, PRIMARY, UP, Pool, agreed_backend, both, seen
 
 from pgvigil.watchdog.core.record import BackendStatus, DecisionKind
-from pgvigil.watchdog.pools.incarnation import Incarnation
 from pgvigil.watchdog.pools.plan import Order, OrderKind
 from pgvigil.watchdog.pools.reconcile import GRACE_NS, refused
+from pgvigil.watchdog.pools.view import Incarnation
 
 BACKENDS = (0, 1)
 QUIET_STEPS = 200

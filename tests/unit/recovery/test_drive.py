@@ -11,8 +11,9 @@ import pytest
 from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.pcp.protocol import Request
 from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
-from pgvigil.watchdog.recovery.drive import ORDER_THREAD, Drive, Failed, Held, Holds, Unknown, World
+from pgvigil.watchdog.recovery.drive import Drive
 from pgvigil.watchdog.recovery.plan import Wish
+from pgvigil.watchdog.recovery.world import ORDER_THREAD, Failed, Held, Holds, Unknown, World
 
 DOWN, UP = BackendStatus.DOWN, BackendStatus.UP
 MARK = (99, 0)
@@ -36,6 +37,7 @@ class Town:
         self.wish: Wish | None = None
         self.latch: FakeLatch | None = None
         self.no_latch = ""
+        self.disagreed = ""
         self.first_stage_s, self.second_stage_s = 5.0, 5.0
         self.stage = ""
         self.error: Exception | None = None
@@ -47,7 +49,7 @@ class Town:
         others = {node: pool for node, pool in self.pools.items() if node != 1}
         return World(
             self.pools[1], others, self.tell, self.make_latch, lambda: self.stage in ("", "first"), self.story.append,
-            lambda: self.seconds, self.pause, "lifecheck",
+            lambda: self.seconds, self.pause, "lifecheck", self.agree,
         )  # fmt: skip
 
     def tell(self, wish: Wish) -> Holds:
@@ -60,6 +62,11 @@ class Town:
             elif wish is not Wish.HOLD:
                 self.held[node] = Held(f"pg0{node}", "ready", (0, 0), "")
         return self.held
+
+    def agree(self, up: bool) -> None:
+        self.story.append(f"agreed {up}")
+        if up and self.disagreed:
+            raise CommandError(self.disagreed)
 
     def make_latch(self, parameters: dict[str, str]) -> FakeLatch:
         if self.no_latch:
@@ -169,7 +176,7 @@ def test_the_second_stage_waits_for_everybody() -> None:
     assert Drive(town.world(), 1).run().startswith("backend 1 is recovered and attached everywhere")
     assert town.went(
         "wish ready", "pg01 recovers backend 1", "the second stage begins", "wish hold", "2 other pgpool-IIs hold",
-        "latch opens", "the second stage runs", "attach on pg02", "attach on pg03", "wish release",
+        "latch opens", "the second stage runs", "agreed True", "attach on pg02", "attach on pg03", "wish release",
     ), town.story  # fmt: skip
     assert not town.went("latch opens", "wish hold") and not town.went("wish release", "attach")
     assert town.seconds >= 9 + 5
@@ -253,6 +260,16 @@ def refuse(wish: Wish) -> Holds:
     raise CommandError("another 'pgvigil recovery' of this node is not over yet")
 
 
+def test_a_cluster_that_does_not_agree_makes_it_untrusted() -> None:
+    """A node would detach it again while clients write through the others."""
+    town = Town()
+    town.disagreed = "no leader"
+    assert "no leader: writes may be missing" in fail(town)
+    assert town.went("agreed True", "agreed False", "detach on pg01", "wish release") and not town.went(
+        "attach on pg02"
+    )
+
+
 def test_a_hold_that_ends_at_its_limit_makes_the_backend_untrusted() -> None:
     town = Town()
     town.after(8.0, lambda: town.held.update({2: Held("pg02", "ready", MARK, "hold_limit_s is reached")}))
@@ -282,6 +299,45 @@ def test_a_session_that_is_lost_in_the_first_stage_makes_them_hold_at_once() -> 
     town.after(2.0, lose)
     assert Drive(town.world(), 1).run()
     assert town.went("the session that makes pgpool-II wait is lost", "wish hold", "the second stage runs")
+
+
+def test_a_pgpool_that_was_only_busy_keeps_nobody_waiting() -> None:
+    town = Town()
+    town.first_stage_s = 20.0
+    busy_until_s = 6.0
+    world = replace(
+        town.world(), is_served=lambda: town.stage in ("", "first") and not 3.0 < town.seconds < busy_until_s
+    )
+    town.pools[2].sessions = 1
+    town.after(7.0, lambda: setattr(town.pools[2], "sessions", 0))
+    assert Drive(world, 1).run()
+    assert town.went(
+        "wish hold", "pgpool-II was only busy", "wish ready", "the second stage begins", "wish hold", "latch opens",
+        "the second stage runs", "wish release",
+    ), town.story  # fmt: skip
+
+
+def test_an_interrupted_recovery_lets_clients_in_and_takes_back_what_came_of_it() -> None:
+    town = Town()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    town.after(9.0, interrupt)
+    assert fail(town).startswith("interrupted; pgpool-II recovered backend 1 all the same")
+    assert town.went("the second stage runs", "wish release", "goes on by itself", "agreed False", "detach on pg01")
+
+
+def test_interrupted_in_the_first_stage_pgpool_is_kept_from_the_second() -> None:
+    town = Town()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    town.after(2.0, interrupt)
+    town.after(60.0, lambda: town.end(CommandError("timeout")))
+    assert fail(town) == "interrupted"
+    assert town.went("is kept from its second stage until it gives up") and not town.went("the second stage runs")
 
 
 def test_a_second_stage_that_ran_too_early_makes_the_backend_untrusted() -> None:

@@ -84,6 +84,15 @@ def test_it_is_asked_holds_renews_and_lets_go() -> None:
     assert host.done == ["prepare", "hold", "hold", "release", "close"]
 
 
+def test_a_false_alarm_is_no_beginning_of_the_limit() -> None:
+    host = Host()
+    host.told(Wish.HOLD, 1)
+    host.now_ns += 5 * NS_PER_S
+    assert host.told(Wish.READY, 2).able and not host.follower.is_held(host.now_ns)
+    host.now_ns += 100 * NS_PER_S
+    assert host.told(Wish.HOLD, 3).held_ms == HOLD_MS
+
+
 def test_an_order_that_was_overtaken_does_nothing() -> None:
     host = Host()
     host.told(Wish.HOLD, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -16,6 +17,7 @@ from pgvigil.watchdog import backend_control, control
 from pgvigil.watchdog.backend_control import BackendControl
 from pgvigil.watchdog.control import Control
 from pgvigil.watchdog.core import events
+from pgvigil.watchdog.core.deciding import SWITCHOVER
 from pgvigil.watchdog.core.messages import SeenBackend, SeenStatus
 from pgvigil.watchdog.core.record import BackendRole, DecisionKind, Document, Intent
 from pgvigil.watchdog.status.backends import View, listing
@@ -25,19 +27,22 @@ CALL = ("down", "timeout_ms=9000", "d=2", "h=pg-c", "p=5434", "m=0")
 
 
 class Callers:
-    """Writes down who calls; a report on backend 1 is a person's doing."""
+    """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
 
-    def classify(self, backend_id: int) -> tuple[bool, str]:
-        return (True, "detached by hand on pg01") if backend_id == 1 else (False, "")
+    def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        on_known(backend_id == 1, "detached by hand on pg01" if backend_id == 1 else "")
 
-    def call_started(self, backend_id: int) -> None:
-        self.log.append(f"started {backend_id}")
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        return backend_id == 3 and kind is not DecisionKind.FOLLOW
 
-    def call_ended(self, backend_id: int) -> None:
-        self.log.append(f"ended {backend_id}")
+    def call_started(self, kind: DecisionKind, backend_id: int) -> None:
+        self.log.append(f"{kind.value} {backend_id} started")
+
+    def call_ended(self, kind: DecisionKind, backend_id: int) -> None:
+        self.log.append(f"{kind.value} {backend_id} ended")
 
 
 class Desk:
@@ -77,7 +82,7 @@ def test_an_order_of_an_operator_is_marked_as_such(desk: Desk, verb: str, kind: 
     assert desk.ask(verb, "pg-b", "detached by alice") is None
     (asked,) = desk.asked
     assert (asked.kind, asked.backend_id, asked.operator, asked.reason) == (kind, 1, True, "detached by alice")
-    assert asked.arguments[:3] == ("d=1", "h=pg-b", "p=5433") and "m=0" in asked.arguments
+    assert asked.arguments == ()  # the leader fills them in from what is agreed
     assert asked.until_ns > boottime_ns() and desk.callers.log == []
 
 
@@ -85,15 +90,8 @@ def test_a_plain_promote_runs_no_failover_command_and_a_switchover_does(desk: De
     assert desk.ask("backend-promote", "1", "x") is None
     assert desk.ask("backend-promote", "1", "x", "switchover") is None
     plain, switchover = desk.asked
-    assert plain.kind is DecisionKind.PROMOTE and plain.arguments == ()
-    assert switchover.arguments[:2] == ("switchover=1", "d=0")
-    assert {"m=1", "H=pg-b", "r=5433", "P=0", "N=pg-a"} <= set(switchover.arguments)
-
-
-def test_a_switchover_without_a_primary_tells_so() -> None:
-    desk = Desk(document(primary=9))
-    assert desk.ask("backend-promote", "1", "x", "switchover") is None
-    assert desk.asked[0].arguments == ("switchover=1", "d=-1", "m=1", "H=pg-b", "r=5433")
+    assert plain.kind is switchover.kind is DecisionKind.PROMOTE
+    assert plain.arguments == () and switchover.arguments == (SWITCHOVER,)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +131,11 @@ def test_a_report_of_pgpool_is_no_operators_and_pools_hears_of_the_call(desk: De
     assert (asked.kind, asked.backend_id, asked.operator) == (DecisionKind.DOWN, 2, False)
     assert asked.arguments == CALL[2:] and asked.reason == "its pgpool-II reports a failure"
     assert 0 <= asked.until_ns - before_ns - 9000 * NS_PER_MS < 60_000 * NS_PER_MS
-    assert desk.callers.log == ["started 2"]
+    assert desk.callers.log == ["down 2 started"]
     desk.control.answer(events.Answer(asked.request_id, False, True, "waits for consensus: 1 of 2"))
-    assert desk.callers.log == ["started 2"]
+    assert desk.callers.log == ["down 2 started"]
     desk.control.answer(events.Answer(asked.request_id, True, False, "no consensus: quarantined"))
-    assert desk.callers.log == ["started 2", "ended 2"]
+    assert desk.callers.log == ["down 2 started", "down 2 ended"]
     assert [(reply.final, reply.message) for _, reply in desk.group.said] == [
         (False, "waits for consensus: 1 of 2"),
         (True, "no consensus: quarantined"),
@@ -158,7 +156,7 @@ def test_a_call_whose_answer_never_came_is_over_in_the_end(desk: Desk, monkeypat
     later_ns = boottime_ns() + (9000 + backend_control.GRACE_MS) * NS_PER_MS
     monkeypatch.setattr(control, "boottime_ns", lambda: later_ns)
     assert desk.ask("backend-ask", "up", "d=0") is None
-    assert desk.callers.log == ["started 2", "ended 2", "started 0"]
+    assert desk.callers.log == ["down 2 started", "down 2 ended", "up 0 started"]
 
 
 @pytest.mark.parametrize("verb", ["switchover", "backend-detach", "backend-promote", "node-leave", "inform"])
@@ -200,3 +198,11 @@ def test_the_list_has_what_was_agreed_and_what_each_pgpool_says() -> None:
 def test_without_a_document_the_list_is_empty() -> None:
     reply = Desk(None).ask("backend-list")
     assert reply is not None and json.loads(reply.body)["backends"] == []
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_the_echo_of_an_order_that_is_agreed_no_more_is_not_asked_for(kind: str, desk: Desk) -> None:
+    reply = desk.ask("backend-ask", kind, "d=3")
+    assert reply is not None and reply.final and reply.accepted and "agreed otherwise now" in reply.message
+    assert desk.asked == [] and desk.callers.log == ["started 3", "ended 3"]
+    assert desk.ask("backend-ask", "follow", "d=3") is None and len(desk.asked) == 1

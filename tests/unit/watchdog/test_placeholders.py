@@ -8,11 +8,9 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.watchdog.backends import document
 
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog import placeholders
-from pgvigil.watchdog.core.record import BackendStatus
 
 ALL = ["0", "pg-a", " 5432", "/srv/a", " 1", "pg-b", "0", "0", "5433", "/srv/b", "pg-a", "5432"]
 
@@ -32,7 +30,7 @@ def test_words_of_pgpool_lose_their_quirks() -> None:
         (["0", "$(id)"], "%h"),
         (["0", "-oProxyCommand"], "%h"),
         (["0", "a\nb"], "%h"),
-        (["0", "pg-a", "5432", "/x" * 600], "%D has 1200 letters"),
+        (["0", "pg-a", "5432", "/x" * 600], "%D has 1200 letters, expected at most 300"),
         ([*ALL, "more"], "13 values, expected at most 12: %d %h %p"),
     ],
 )
@@ -75,19 +73,6 @@ def test_what_is_let_in_reaches_the_command_unchanged(word: str) -> None:
 def test_where_a_placeholder_may_stand(run: str, said: str | None) -> None:
     found = placeholders.wrong_in(run)
     assert (found is None) if said is None else (found is not None and said in found)
-
-
-def test_an_operators_order_is_filled_in_as_pgpool_would() -> None:
-    assert placeholders.values_of(placeholders.for_operator(document(), 0)) == {
-        "d": "0", "h": "pg-a", "p": "5432", "D": "", "m": "1", "H": "pg-b", "M": "0", "P": "0", "r": "5433", "R": "",
-        "N": "pg-a", "S": "5432",
-    }  # fmt: skip
-
-
-def test_without_another_backend_the_new_main_is_minus_one() -> None:
-    made = placeholders.for_operator(document(down=(1, 2)), 0)
-    assert placeholders.values_of(made)["m"] == "-1"
-    assert [one.status for one in document(down=(1, 2)).backends].count(BackendStatus.DOWN) == 2
 
 
 def test_programs_may_read_the_environment_instead() -> None:

@@ -1,0 +1,326 @@
+"""Small ways to break the rules for backends (P23), and the test of `test_deciding` that must notice."""
+
+from __future__ import annotations
+
+from tests.unit.core.mutants import Mutant
+
+
+def _m(test: str, module: str, old: str, new: str = "pass") -> Mutant:
+    return Mutant("test_p23" + test, module, old, new)
+
+
+BACKEND_MUTANTS = (
+    _m(
+        "a_a_follower_acts_on_the_document_that_its_leader_calls_committed",
+        "agreed",
+        "        if BLANK_STAMP < message.committed <= message.stamp:\n",
+        "        self.told_committed = max(self.told_committed, message.stamp)\n        if False:\n",
+    ),
+    _m(
+        "a_what_is_on_its_way_is_not_acted_on",
+        "agreed",
+        "for document in (before, self.document):",
+        "for document in (self.document,):",
+    ),
+    _m("a_a_document_that_was_missed_is_not_guessed", "agreed", "agreed.stamp == self.told_committed and ", ""),
+    _m(
+        "a_an_isolated_node_acts_on_nothing",
+        "agreed",
+        "promise.leader == self.leader_id and promise.live(now_ns)",
+        "True",
+    ),
+    _m("a_a_new_term_begins_with_nothing_agreed", "agreed", " and agreed.stamp.term == self.leader_term", ""),
+    _m(
+        "a_an_older_word_takes_nothing_back",
+        "agreed",
+        "max(self.told_committed, message.committed)",
+        "message.committed",
+    ),
+    _m(
+        "a_a_leader_acts_after_the_commit_and_under_its_lease",
+        "agreed",
+        "return agreed if leads and agreed.stamp == self.committed_stamp else None",
+        "return self.document if leads else None",
+    ),
+    _m(
+        "a_a_leader_acts_after_the_commit_and_under_its_lease",
+        "agreed",
+        "leads = lease is not None and lease.held(now_ns) and not lease.by_half",
+        "leads = True",
+    ),
+    _m("a_renewals_say_what_is_committed", "leading", "                        self.say_committed(),\n", ""),
+    _m("a_every_node_logs_what_became_agreed", "agreed", "if decision.number > old.decided:", "if False:"),
+    _m(
+        "b_an_ask_is_repeated_until_it_is_answered",
+        "asking",
+        "self.now_ns + min(self.renew_ns, REPEAT_NS)",
+        "wanted.until_ns",
+    ),
+    _m(
+        "b_an_ask_keeps_the_number_under_which_it_was_asked",
+        "asking",
+        "        if wanted.decision is None:\n            wanted.decision",
+        "        if True:\n            wanted.decision",
+    ),
+    _m("b_an_answer_to_an_earlier_life_is_dropped", "asking", " or message.boot != self.record.boot", ""),
+    _m(
+        "b_every_ask_ends_at_its_time",
+        "asking",
+        "            if self.now_ns >= wanted.until_ns:\n",
+        "            if False:\n",
+    ),
+    _m("b_at_most_64_asks_wait_on_a_node", "consensus", "MAX_ASKS = 64", "MAX_ASKS = 65"),
+    _m(
+        "b_a_report_of_a_failure_is_answered_by_the_decision_that_others_brought_about",
+        "answers",
+        "    if since is not None and since.kind is ask.kind:\n        return outcome(document, since)\n",
+        "",
+    ),
+    _m(
+        "b_a_late_copy_decides_nothing_again",
+        "answers",
+        "    if ask.decision < backend.decision:\n        return next(",
+        "    if False:\n        return next(",
+    ),
+    _m(
+        "b_the_next_leader_answers_from_the_document",
+        "answers",
+        "return next((item for item in mine if item.number > ask.decision), None)",
+        "return None",
+    ),
+    _m("b_old_news_is_refused", "answers", "    if ask.decision != backend.decision:\n", "    if False:\n"),
+    _m(
+        "b_bad_content_is_refused_with_a_sentence",
+        "deciding",
+        "        wrong = ask_problem(ask)\n",
+        "        wrong = None\n",
+    ),
+    _m(
+        "b_a_node_that_does_not_lead_decides_nothing", "deciding", "elif self.state is not State.LEADER:", "elif False:"
+    ),
+    _m(
+        "b_asks_of_the_leaders_own_node_go_the_same_way",
+        "deciding",
+        "        if key[0] == self.me:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "b_a_node_that_stops_answers_first",
+        "deciding",
+        '            self.refuse_asks("this node is being stopped")\n',
+        "            pass\n",
+    ),
+    _m("c_two_of_three_decide", "deciding", "        if count < enough:\n", "        if False:\n"),
+    _m(
+        "c_a_vote_that_is_not_repeated_dies",
+        "deciding",
+        "            if self.now_ns >= waiting.heard_ns + ALIVE_NS:\n",
+        "            if False:\n",
+    ),
+    _m(
+        "c_a_vote_under_another_number_counts_for_nothing",
+        "consensus",
+        "item.failed and item.decision == decision for",
+        "item.failed for",
+    ),
+    _m("c_what_most_hold_in_quarantine_is_down", "deciding", "if 0 < count >= enough:", "if False:"),
+    _m(
+        "c_what_was_seen_long_ago_is_no_vote",
+        "consensus",
+        "return not self.problem and now_ns < self.taken_ns + ALIVE_NS",
+        "return not self.problem",
+    ),
+    _m("c_a_pgpool_that_is_not_known_is_no_vote", "consensus", "return not self.problem and ", "return "),
+    _m(
+        "c_an_older_view_does_not_replace_a_newer_one",
+        "consensus",
+        "return (message.boot, message.number) > (old.boot, old.number)",
+        "return True",
+    ),
+    _m(
+        "c_a_node_counts_once",
+        "consensus",
+        "return sum(counts.values()) if rule.several_from_node else len(counts)",
+        "return sum(counts.values())",
+    ),
+    _m(
+        "c_a_lost_record_has_no_vote",
+        "deciding",
+        "if self.is_voter(item.sender, item.record_id)}",
+        "}",
+    ),
+    _m(
+        "c_a_lost_record_has_no_vote",
+        "deciding",
+        "            and self.is_voter(node, view.record_id)\n",
+        "",
+    ),
+    _m(
+        "c_a_witness_has_no_vote",
+        "deciding",
+        "for node in self.voter_ids if not self.witness(node))",
+        "for node in self.voter_ids)",
+    ),
+    _m(
+        "c_without_consensus_the_report_ends_in_quarantine",
+        "deciding",
+        "if self.now_ns < waiting.since_ns + timeout_ms * NS_PER_MS:",
+        "if True:",
+    ),
+    _m(
+        "c_an_operator_needs_no_consensus",
+        "deciding",
+        "if ask.kind is DecisionKind.DOWN and not ask.operator:",
+        "if ask.kind is DecisionKind.DOWN:",
+    ),
+    _m(
+        "c_a_backend_of_one_pgpool_alone_is_failed_over_where_no_consensus_is_required",
+        "consensus",
+        "    if not rule.required:\n        return 1\n",
+        "",
+    ),
+    _m("c_the_word_of_an_operator_is_no_vote", "consensus", "if same and not ask.operator and", "if same and"),
+    _m(
+        "d_state_number_and_intent_are_one_change",
+        "deciding",
+        "            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked))\n",
+        "            pass\n",
+    ),
+    _m(
+        "d_callers_wait_for_the_command_and_get_its_end",
+        "answers",
+        "    if intent.state == FAILED:\n        return Outcome.REFUSED",
+        "    if intent.state == FAILED:\n        return Outcome.DONE",
+    ),
+    _m(
+        "d_the_end_of_a_failover_and_its_roles_are_one_change",
+        "backends",
+        "        return _after_failover(document, new, follow)\n",
+        "        pass\n",
+    ),
+    _m(
+        "d_the_others_follow_one_after_the_other",
+        "commanding",
+        "            self._let_follow(document)\n",
+        "            pass\n",
+    ),
+    _m(
+        "d_without_a_command_to_follow_the_others_stay_up",
+        "commanding",
+        "follow = self.command(FOLLOW_PRIMARY) is not None",
+        "follow = True",
+    ),
+    _m("d_once_is_unknown_under_the_next_leader", "commanding", 'if intent.policy == "retry":', "if True:"),
+    _m(
+        "d_retry_is_started_again_by_the_next_leader",
+        "commanding",
+        "token=self._next_token(document))",
+        "token=intent.token)",
+    ),
+    _m(
+        "d_a_new_main_node_that_is_down_is_replaced",
+        "backends",
+        "if chosen is None or chosen.status is not UP or chosen.backend_id == barred:",
+        "if chosen is None:",
+    ),
+    _m(
+        "d_a_standby_that_fails_changes_no_role",
+        "backends",
+        "        return document  # a standby failed\n",
+        "        pass\n",
+    ),
+    _m("d_up_runs_failback", "deciding", "name = FAILBACK if kind is DecisionKind.UP else FAILOVER", "name = FAILOVER"),
+    _m(
+        "d_a_promotion_changes_the_roles_at_once",
+        "deciding",
+        "if kind is DecisionKind.PROMOTE and not switchover:",
+        "if False:",
+    ),
+    _m(
+        "d_a_switchover_runs_failover_first",
+        "deciding",
+        "if kind is DecisionKind.PROMOTE and not switchover:",
+        "if kind is DecisionKind.PROMOTE:",
+    ),
+    _m(
+        "d_only_an_operator_promotes_and_only_what_is_up",
+        "deciding",
+        "        if not ask.operator:\n            return",
+        "        if False:\n            return",
+    ),
+    _m(
+        "d_only_an_operator_promotes_and_only_what_is_up",
+        "deciding",
+        "if backend is None or backend.status is not UP:",
+        "if backend is None:",
+    ),
+    _m(
+        "d_follow_answers_with_what_came_of_it",
+        "answers",
+        "    if ask.kind is DecisionKind.FOLLOW:\n        return _follow(document, ask.backend_id)\n",
+        "",
+    ),
+    _m(
+        "d_a_command_that_runs_here_is_ours_in_the_next_term_too",
+        "commanding",
+        "if self._own(intent) or self._running(intent):",
+        "if self._own(intent):",
+    ),
+    _m(
+        "e_nothing_else_is_decided_while_a_command_of_a_decision_runs",
+        "deciding",
+        "        if busy is not None:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "e_a_paused_cluster_decides_what_an_operator_asks_for",
+        "deciding",
+        "        if document.paused and not ask.operator:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "e_a_paused_cluster_decides_what_an_operator_asks_for",
+        "deciding",
+        "if self._answer_all(document) or document.paused or running(document) is not None:",
+        "if self._answer_all(document) or running(document) is not None:",
+    ),
+    _m("e_nothing_is_decided_before_the_commit", "deciding", "elif self.state is not State.LEADER:", "elif False:"),
+    _m(
+        "f_the_table_is_built_when_every_member_has_told_what_it_sees",
+        "deciding",
+        "return bool(views) and all(node in views for node in self._members() if node not in dead)",
+        "return bool(views)",
+    ),
+    _m("f_a_majority_is_enough_after_a_while", "deciding", "TABLE_NS = 5_000", "TABLE_NS = 1_000"),
+    _m(
+        "f_a_new_backend_of_a_majority_is_added",
+        "backends",
+        "and count >= majority(members) and len(kept)",
+        "and len(kept)",
+    ),
+    _m(
+        "f_a_backend_that_nobody_lists_any_more_is_dropped",
+        "deciding",
+        "if self.now_ns >= since_ns + TABLE_NS]",
+        "if True]",
+    ),
+    _m("f_another_primary_is_taken_over_when_most_stay_with_it", "deciding", "ROLES_NS = 3_000", "ROLES_NS = 1"),
+    _m(
+        "f_views_that_cannot_be_are_ignored",
+        "asking",
+        "        wrong = seen_problem(message.backends, message.problem)\n",
+        "        wrong = None\n",
+    ),
+    _m(
+        "f_what_is_seen_is_told_to_all_and_repeated",
+        "asking",
+        "self.now_ns + REPEAT_NS\n        self.seen_number",
+        "self.now_ns + 1\n        self.seen_number",
+    ),
+    _m(
+        "f_a_role_that_was_never_known_is_learned",
+        "backends",
+        "            table = _changed(table, replace(backend, role=role))\n",
+        "            pass\n",
+    ),
+)
