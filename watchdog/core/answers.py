@@ -18,6 +18,7 @@ from pgvigil.watchdog.core.backends import (
     followers,
     intent_of,
     number_of,
+    up_primary_of,
     value_of,
 )
 from pgvigil.watchdog.core.messages import AskBackend, Outcome
@@ -47,7 +48,7 @@ def answer_of(document: Document, ask: AskBackend) -> Answer | None:
             Outcome.REFUSED,
             f"refused: decision {ask.decision} has never been made, the newest is {document.decided}",
         )
-    if ask.kind is DecisionKind.UP and backend in followers(document):
+    if ask.kind is DecisionKind.UP and backend in followers(document) and up_primary_of(document) is not None:
         return Outcome.BUSY, f"waits for follow_primary of decision {backend.decision}"
     since = _since(document, backend, ask)
     if since is not None and since.kind is ask.kind:

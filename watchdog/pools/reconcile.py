@@ -231,8 +231,11 @@ class _Step:
             self.notes.append(f"backend {promoted.backend_id} was promoted at its pgpool-II, not by pgvigil")
 
     def _attached_by_hand(self, before: View, backend: Backend, one: PoolBackend) -> bool:
+        """An attach makes it wait for a client. Up at once: a child of pgpool-II that has been connecting since before
+        the failover got through at last, after a partition for example, and wrote that down. Nobody wanted it.
+        """
         earlier, known = before.backend(one.backend_id), self.memory.known.get(one.backend_id)
-        changed = earlier is not None and earlier.down and one.usable
+        changed = earlier is not None and earlier.down and one.status is SeenStatus.WAITING
         stood = known is not None and known.matched and known.decision == backend.decision
         return changed and stood and backend.status is BackendStatus.DOWN and not self._attach_due(one.backend_id)
 

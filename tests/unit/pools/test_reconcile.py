@@ -264,7 +264,7 @@ def test_an_attach_by_hand_is_asked_for_once_and_not_undone() -> None:
 
 def test_an_attach_by_hand_that_is_not_agreed_on_is_undone_after_three_asks() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     asked, orders = 0, []
     for _ in range(15):
         plan = pool.step()
@@ -303,7 +303,7 @@ def test_an_attach_from_before_the_decision_was_seen_to_fit_is_older_news() -> N
 
 def test_a_newer_decision_makes_an_attach_by_hand_old_news() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     pool.step()
     pool.asking = frozenset({1})
     pool.agree(agreed_backend(1, DOWN, decision=3))
@@ -311,10 +311,18 @@ def test_a_newer_decision_makes_an_attach_by_hand_old_news() -> None:
     assert order_of(pool) == (OrderKind.DETACH, 1) and not pool.memory.by_hand
 
 
+def test_a_backend_that_is_up_without_having_waited_for_a_client_was_not_attached_by_hand() -> None:
+    """pgpool-II: a child that connects to a backend writes down that it is up, whatever has been decided meanwhile."""
+    pool = detached()
+    pool.change(seen(1))
+    pool.step()
+    assert (asks_of(pool), order_of(pool)) == ([], (OrderKind.DETACH, 1)) and not pool.memory.by_hand
+
+
 def test_an_attach_by_hand_while_the_node_was_cut_off_is_asked_for_later() -> None:
     pool = detached()
     known, pool.agreed = pool.agreed, None
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     for _ in range(10):
         assert pool.step().asks == ()
     pool.agreed = known
@@ -324,7 +332,7 @@ def test_an_attach_by_hand_while_the_node_was_cut_off_is_asked_for_later() -> No
 
 def test_while_pgpool_waits_for_our_failback_nothing_is_asked_beside_it() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     pool.busy = frozenset({1})
     assert pool.step().asks == () and pool.plan.order is None
     pool.busy = frozenset()
