@@ -115,6 +115,8 @@ def test_what_a_member_of_the_group_and_a_stranger_may_do(member: Member) -> Non
     assert code == codes.OK and json.loads(text)["backends"] == []
     code, text = as_nobody([GROUP_ID], lambda: called("backend", "detach", "0"))
     assert code == codes.FAILED and "is not for members of control_group" in text
+    code, text = as_nobody([GROUP_ID], _calling(("failover", "--timeout", "3", "0", "pg-a")))
+    assert code == codes.FAILED and "no pgpool-II has told the leader its backends yet" in text
     words: Words
     for words in (("switchover",), ("node", "leave")):
         code, text = as_nobody([GROUP_ID], _calling(words))
