@@ -26,7 +26,7 @@ from pgvigil.watchdog.demo.run import Finished, kill_at_once, title, wait_until
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, POSTGRES_PORT, Pgpool, query
 
 WRITE_EVERY_MS = 50
-SETTLE_LIMIT_S = 60.0
+SETTLE_LIMIT_S = 120.0
 COMMAND_LIMIT_S = 30
 CONSENSUS_LIMIT_S = 4
 """All pgpool-IIs find a failure within this time: they check every second, and try once more a second later."""
