@@ -176,7 +176,7 @@ class Ground:
         """Wait until the pgpool-IIs of these hosts see the backends as wanted."""
         expected = set(nodes)
         try:
-            wait_until(lambda: expected <= set(self.agreeing(wanted)), limit_s, f"pgpool-IIs to see: {wanted}", 0.3)
+            wait_until(lambda: expected <= set(self.agreeing(wanted)), limit_s, f"pgpool-IIs to see: {wanted}", 0.5)
         except CommandError as error:
             seen = {node.name: str(shown) for node, shown in self.pictures().items()}
             raise CommandError(f"{error}; seen: {seen}") from None
