@@ -341,21 +341,25 @@ class _Step:
 
     def _give(self, order: Order) -> Order:
         before = self.ordered.get(order.backend_id)
-        tries = before.tries + 1 if before is not None and self._recent(before) else 1
+        tries = before.tries + 1 if before is not None and self._in_vain(order.backend_id, before) else 1
         due_ns = 0 if before is None else before.attach_due_ns
         if order.kind is OrderKind.ATTACH:
             due_ns = self.now_ns + AWAITED_NS
         self.ordered[order.backend_id] = Ordered(order.kind, self.now_ns, tries, attach_due_ns=due_ns)
         return order
 
-    def _recent(self, ordered: Ordered) -> bool:
-        return self.now_ns < ordered.at_ns + 2 * MAX_PAUSE_NS
+    def _in_vain(self, backend_id: int, ordered: Ordered) -> bool:
+        """Whether the newest order was for what is still wanted: what came of an older decision slows nothing down."""
+        known = self.known.get(backend_id)
+        outdated = known is not None and ordered.at_ns < known.since_ns
+        return not outdated and self.now_ns < ordered.at_ns + 2 * MAX_PAUSE_NS
 
     def _may_order(self, backend_id: int) -> bool:
         ordered = self.ordered.get(backend_id)
         if ordered is None:
             return True
-        pause_ns = min(GRACE_NS << min(ordered.tries - 1, 10), MAX_PAUSE_NS)
+        tries = ordered.tries if self._in_vain(backend_id, ordered) else 1
+        pause_ns = min(GRACE_NS << min(tries - 1, 10), MAX_PAUSE_NS)
         return self.now_ns >= ordered.at_ns + pause_ns
 
     def _attach_due(self, backend_id: int) -> bool:

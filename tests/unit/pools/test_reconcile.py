@@ -142,6 +142,19 @@ def test_a_backend_that_was_just_probed_is_not_probed_again() -> None:
     assert pool.step().probes == ()
 
 
+def test_decisions_that_follow_each_other_do_not_slow_orders_down() -> None:
+    """A backend that came and went with every failover must not wait longer each time."""
+    pool = settled(Pool())
+    pool.answering = {1: True}
+    for decision in range(2, 10):
+        status = UP if decision % 2 else DOWN
+        pool.agree(agreed_backend(1, status, decision=decision))
+        waited = next(step for step in range(15) if pool.step().order is not None)
+        assert waited <= 6, decision
+        pool.change(seen(1, up=status is UP))
+        pool.step()
+
+
 def test_an_old_view_leads_to_no_order() -> None:
     pool = settled(Pool())
     pool.agree(agreed_backend(1, DOWN, decision=2))

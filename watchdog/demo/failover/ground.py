@@ -26,7 +26,7 @@ from pgvigil.watchdog.demo.run import Finished, kill_at_once, title, wait_until
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, PGPOOL_PORT, POSTGRES_PORT, Pgpool, query
 
 WRITE_EVERY_MS = 50
-SETTLE_LIMIT_S = 60.0
+SETTLE_LIMIT_S = 120.0
 COMMAND_LIMIT_S = 30
 CONSENSUS_LIMIT_S = 4
 """All pgpool-IIs find a failure within this time: they check every second, and try once more a second later."""
@@ -176,7 +176,7 @@ class Ground:
         """Wait until the pgpool-IIs of these hosts see the backends as wanted."""
         expected = set(nodes)
         try:
-            wait_until(lambda: expected <= set(self.agreeing(wanted)), limit_s, f"pgpool-IIs to see: {wanted}", 0.3)
+            wait_until(lambda: expected <= set(self.agreeing(wanted)), limit_s, f"pgpool-IIs to see: {wanted}", 0.5)
         except CommandError as error:
             seen = {node.name: str(shown) for node, shown in self.pictures().items()}
             raise CommandError(f"{error}; seen: {seen}") from None
