@@ -16,7 +16,7 @@ from pgvigil.ipc.errors import ConfigError
 from pgvigil.watchdog import backend_names, placeholders
 from pgvigil.watchdog.control import Control, Verb
 from pgvigil.watchdog.core.deciding import SWITCHOVER
-from pgvigil.watchdog.core.events import AskDecision
+from pgvigil.watchdog.core.events import Answer, AskDecision
 from pgvigil.watchdog.core.record import DecisionKind, Document
 
 ORDER_MS = 60_000
@@ -38,6 +38,9 @@ class Callers(Protocol):
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
+
+    def echo(self, kind: DecisionKind, backend_id: int) -> str:
+        """Why a report is but the late echo of an order of ours, and no news; empty if it is."""
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II waits for the answer to a report on this backend."""
@@ -108,6 +111,10 @@ class BackendControl:
         if number is None:
             return
         self._callers.call_started(kind, backend_id)
+        echo = self._callers.echo(kind, backend_id)
+        if echo:
+            self._control.answer(Answer(number, True, True, echo))
+            return
         until_ns = boottime_ns() + limit_ms * NS_PER_MS
 
         def known(operator: bool, why: str) -> None:

@@ -27,7 +27,7 @@ from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import CANCELLED, Answer, Link, Target
 from pgvigil.watchdog.pools.plan import Ask, Facts, Memory, Order, OrderKind, Plan, Probed
 from pgvigil.watchdog.pools.probe import Prober
-from pgvigil.watchdog.pools.reconcile import reconcile, refused
+from pgvigil.watchdog.pools.reconcile import AWAITED_NS, ECHO_NS, reconcile, refused
 from pgvigil.watchdog.pools.view import PoolBackend
 from pgvigil.watchdog.pools.watcher import Watcher
 from pgvigil.watchdog.settings import Settings
@@ -40,6 +40,8 @@ STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
 OURS_NS = 10 * NS_PER_S
 """So long after a detach of ours pgpool-II may call its failover_command for it."""
+CALLED_FOR = {OrderKind.DETACH: DecisionKind.DOWN, OrderKind.ATTACH: DecisionKind.UP}
+"""The call that pgpool-II makes when it carries an order out."""
 FIRST_REQUEST = 1 << 32
 """Requests of this module are numbered from here on, those of the control socket below."""
 
@@ -88,6 +90,7 @@ class Pools:
         self._memory = Memory()
         self._probes: dict[int, Probed] = {}
         self._asks: dict[int, Ask] = {}
+        self._echoes: dict[tuple[DecisionKind, int], int] = {}
         self._number = FIRST_REQUEST
         self._ordering = False
         self._due_ns = 0
@@ -156,6 +159,23 @@ class Pools:
         now_ns = self._clock()
         self._calls.ended(kind, backend_id, now_ns)
         self._watcher.alert(now_ns)
+
+    def echo(self, kind: DecisionKind, backend_id: int) -> str:
+        """Why a call is but the late echo of an order of ours that is not agreed any more; empty if it is news.
+
+        pgpool-II carries an order out when its main process comes to it, which may be long after the cluster has
+        decided the opposite. Taken for news of today, it would undo that decision.
+        """
+        now_ns = self._clock()
+        due_ns = self._echoes.get((kind, backend_id), 0)
+        agreed = self._core.agreed_at(now_ns)
+        table = None if agreed is None else agreed.backend(backend_id)
+        wanted = BackendStatus.DOWN if kind is DecisionKind.DOWN else BackendStatus.UP
+        if now_ns >= due_ns or (table is not None and table.status is wanted):
+            return ""
+        self._echoes[kind, backend_id] = min(due_ns, now_ns + OURS_NS)
+        done = "detached" if kind is DecisionKind.DOWN else "attached"
+        return f"pgvigil itself {done} backend {backend_id} there, by what was agreed then; nothing is decided anew"
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
@@ -256,7 +276,11 @@ class Pools:
         agreed = self._agreed.backend(order.backend_id) if self._agreed is not None else None
 
         def still() -> bool:
-            return agreed is not None and self._still_agreed(agreed, order)
+            if agreed is None or not self._still_agreed(agreed, order):
+                return False
+            if order.kind in CALLED_FOR:
+                self._echoes[CALLED_FOR[order.kind], order.backend_id] = self._clock() + AWAITED_NS
+            return True
 
         def answered(answer: Answer[None]) -> None:
             self._ordered(order, answer)
@@ -294,10 +318,17 @@ class Pools:
             self._note(Level.WARNING, f"told its pgpool-II to {what}; it has not answered: {answer.problem}")
         else:
             self._memory = refused(self._memory, order.backend_id)
+            self._will_not_call(order)
             level = Level.INFO if answer.problem == CANCELLED else Level.WARNING
             self._note(level, f"could not tell its pgpool-II to {what}; {answer.problem}")
         self._watcher.alert(self._clock())
         self._soon()
+
+    def _will_not_call(self, order: Order) -> None:
+        """It was not taken; one before it may have been."""
+        key = (CALLED_FOR.get(order.kind, DecisionKind.PROMOTE), order.backend_id)
+        if key in self._echoes:
+            self._echoes[key] = min(self._echoes[key], self._clock() + ECHO_NS)
 
 
 def _request(order: Order) -> Request[None]:

@@ -35,6 +35,9 @@ class Callers:
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         on_known(backend_id == 1, "detached by hand on pg01" if backend_id == 1 else "")
 
+    def echo(self, kind: DecisionKind, backend_id: int) -> str:
+        return "pgvigil itself did that" if backend_id == 3 else ""
+
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         self.log.append(f"{kind.value} {backend_id} started")
 
@@ -195,3 +198,11 @@ def test_the_list_has_what_was_agreed_and_what_each_pgpool_says() -> None:
 def test_without_a_document_the_list_is_empty() -> None:
     reply = Desk(None).ask("backend-list")
     assert reply is not None and json.loads(reply.body)["backends"] == []
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_what_pgvigil_ordered_itself_is_answered_and_never_asked_for(desk: Desk, kind: str) -> None:
+    reply = desk.ask("backend-ask", kind, "timeout_ms=9000", "d=3")
+    assert reply is not None and reply.final and reply.accepted and reply.message == "pgvigil itself did that"
+    assert desk.asked == []
+    assert [line.split()[-1] for line in desk.callers.log] == ["started", "ended"]
