@@ -32,6 +32,12 @@ def running(document: Document) -> Intent | None:
     return pending[0] if pending else None
 
 
+def commanding(document: Document) -> bool:
+    """Whether the outcome of a decision's command would be lost with this leader."""
+    names = (FAILOVER, FAILBACK, FOLLOW_PRIMARY)
+    return any(item.state == PENDING and item.name in names for item in document.intents)
+
+
 def answer_of(document: Document, ask: AskBackend) -> Answer | None:
     """The answer that stands in the document; None if there is none yet, so that the leader may decide."""
     if ask.kind is DecisionKind.FOLLOW:
@@ -47,7 +53,7 @@ def answer_of(document: Document, ask: AskBackend) -> Answer | None:
             Outcome.REFUSED,
             f"refused: decision {ask.decision} has never been made, the newest is {document.decided}",
         )
-    if ask.kind is DecisionKind.UP and backend in followers(document):
+    if ask.kind is DecisionKind.UP and backend in followers(document) and not _operator_may(document, backend, ask):
         return Outcome.BUSY, f"waits for follow_primary of decision {backend.decision}"
     since = _since(document, backend, ask)
     if since is not None and since.kind is ask.kind:
@@ -58,6 +64,12 @@ def answer_of(document: Document, ask: AskBackend) -> Answer | None:
         text = f"{_named(backend)} is {_state(backend)} since decision {backend.decision}"
         return Outcome.REFUSED, f"refused: outdated, {text}; this was asked before"
     return None
+
+
+def _operator_may(document: Document, backend: Backend, ask: AskBackend) -> bool:
+    """A person need not wait for a follow_primary that has not begun, and may never do."""
+    intent = intent_of(document, event_of(backend.decision, backend.backend_id), FOLLOW_PRIMARY)
+    return ask.operator and (intent is None or intent.state != PENDING)
 
 
 def _since(document: Document, backend: Backend, ask: AskBackend) -> Decision | None:

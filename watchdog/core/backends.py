@@ -155,7 +155,9 @@ def decided(document: Document, decision: Decision) -> Document:
     else:
         status = DOWN if decision.kind is DecisionKind.DOWN else UP
         table = _changed(table, replace(target, status=status, reason=decision.reason, decision=number))
-    decisions = (*document.decisions, decision)[-KEPT_DECISIONS:]
+    made = (*document.decisions, decision)
+    waited_for = {item.decision for item in table if item.status is DOWN and item.reason == FOLLOWS}
+    decisions = tuple(item for item in made[:-KEPT_DECISIONS] if item.number in waited_for) + made[-KEPT_DECISIONS:]
     return replace(document, backends=table, decided=number, decisions=decisions)
 
 

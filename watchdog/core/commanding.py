@@ -62,6 +62,10 @@ class Commanding(Founding):
         return intent.boot == self.record.boot and (intent.term, intent.token) in self.started_tokens
 
     def _settle_intent(self, document: Document, intent: Intent) -> None:
+        if intent.name == FOLLOW_PRIMARY and not self._running(intent) and not _awaited(document, intent):
+            state = FAILED if self._own(intent) else UNKNOWN
+            self._end_intent(document, intent, state, "not started: a newer decision came before it")
+            return
         if self._own(intent) or self._running(intent):
             if intent.token in self.ended_commands:
                 succeeded, detail = self.ended_commands.pop(intent.token)
@@ -129,3 +133,8 @@ class Commanding(Founding):
     def on_command_ended(self, event: CommandEnded) -> None:
         """Keep the outcome until it can be noted in the document, so that no later leader wonders."""
         self.ended_commands[event.token] = (event.succeeded, event.detail)
+
+
+def _awaited(document: Document, intent: Intent) -> bool:
+    """Whether a backend still waits to follow that very primary: a newer failover may have made another one."""
+    return any(event_of(item.decision, item.backend_id) == intent.event for item in followers(document))
