@@ -91,7 +91,9 @@ def tended_table(document: Document, views: Table, members: int, dropped: Collec
     for (backend_id, host, port), count in sorted(listed.items()):
         if backend_id not in known and count >= majority(members) and len(kept) < MAX_BACKENDS:
             known.add(backend_id)
-            kept.append(_as_seen(Backend(backend_id, host, port, UP, BackendRole.UNKNOWN, "", number), views))
+            new = _as_seen(Backend(backend_id, host, port, UP, BackendRole.UNKNOWN, "", number), views)
+            second = new.role is PRIMARY and primary_of(kept) is not None
+            kept.append(replace(new, role=STANDBY) if second else new)
     table = tuple(sorted(kept, key=lambda backend: backend.backend_id))
     return document if table == document.backends else replace(document, backends=table, decided=number)
 

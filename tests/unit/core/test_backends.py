@@ -163,6 +163,15 @@ def test_a_primary_that_is_agreed_to_be_down_is_not_taken_over() -> None:
     assert corrected_roles(document, views, 3).backends == document.backends
 
 
+def test_a_new_backend_is_no_second_primary() -> None:
+    document = agreed()
+    views = {node: (look(0, SeenStatus.DOWN), look(1), look(2), look(3, role=PRIMARY)) for node in (1, 2, 3)}
+    tended = tended_table(document, views, 3, ())
+    assert [item.backend_id for item in tended.backends if item.role is PRIMARY] == [0]
+    corrected = corrected_roles(tended, views, 3)
+    assert [item.backend_id for item in corrected.backends if item.role is PRIMARY] == [3]
+
+
 def test_pending_commands_are_never_forgotten() -> None:
     document = agreed()
     for number in range(40):
