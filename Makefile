@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 HOLD   ?=
+SCENARIO ?=
 RUNS   ?= 10
 SECONDS ?= 60
 TARGET ?=
@@ -19,7 +20,7 @@ BRIEF  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages test unit live lab check format demo acceptance bench fuzz flood \
-        exhaustive matrix lifecheck simulate mutants soak detector wheel clean
+        exhaustive matrix scenarios doublekill lifecheck simulate mutants soak detector wheel clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -77,14 +78,20 @@ format: setup    ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-demo: packages setup  ## three hosts, a dead leader, a switchover; HOLD=1 leaves it running
-	$(BIN)/pgvigil demo $(if $(HOLD),--hold,)
+demo: packages setup  ## three hosts, a dead leader, a switchover; SCENARIO=failover: a dead primary; HOLD=1 leaves it running
+	$(BIN)/pgvigil demo $(if $(SCENARIO),--scenario $(SCENARIO),) $(if $(HOLD),--hold,)
 
 acceptance: packages setup  ## every fault of the acceptance table RUNS times, worst case reported
 	$(BIN)/python -m pgvigil.watchdog.demo.acceptance --runs $(RUNS)
 
 matrix: packages setup  ## fault x role x timing, about 190 cases; CASES="kill-* full-disk" picks some, JSON=file saves
 	$(BIN)/python -m pgvigil.watchdog.demo.matrix --cases "$(CASES)" $(if $(JSON),--json "$(JSON)",)
+
+scenarios: packages setup  ## failovers of PostgreSQL, RUNS times each: promotions, seconds, who agrees; CASES="partition", JSON=file
+	$(BIN)/python -m pgvigil.watchdog.demo.failover --runs $(RUNS) --cases "$(CASES)" $(if $(JSON),--json "$(JSON)",)
+
+doublekill: packages setup  ## primary and leader killed together, RUNS times (RUNS=100), double promotions counted
+	$(BIN)/python -m pgvigil.watchdog.demo.failover --doublekill $(RUNS) $(if $(SEED),--seed $(SEED),) $(if $(JSON),--json "$(JSON)",)
 
 lifecheck: packages setup  ## fault, verdict and what follows, with real pgpool-II; CASES="pgpool-* link-down", SHORT=1, JSON=file
 	$(BIN)/python -m pgvigil.watchdog.demo.lifecheck --cases "$(CASES)" $(if $(SHORT),--short,) $(if $(JSON),--json "$(JSON)",)

@@ -39,8 +39,8 @@ class Callers(Protocol):
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
 
-    def echo(self, kind: DecisionKind, backend_id: int) -> str:
-        """Why a report is but the late echo of an order of ours, and no news; empty if it is."""
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """Whether the report is only the echo of an order of ours that is not agreed any more."""
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         """pgpool-II waits for the answer to a report on this backend."""
@@ -111,17 +111,17 @@ class BackendControl:
         if number is None:
             return
         self._callers.call_started(kind, backend_id)
-        echo = self._callers.echo(kind, backend_id)
-        if echo:
-            self._control.answer(Answer(number, True, True, echo))
-            return
         until_ns = boottime_ns() + limit_ms * NS_PER_MS
 
         def known(operator: bool, why: str) -> None:
             reason = why if operator else SAID[kind]
             self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
 
-        if kind is DecisionKind.DOWN:
+        if self._callers.outdated(kind, backend_id):
+            # As a wish of its own it would take back the newer decision.
+            text = f"pgvigil itself had ordered this at its pgpool-II, but backend {backend_id} is agreed otherwise now"
+            self._control.answer(Answer(number, True, True, text))
+        elif kind is DecisionKind.DOWN:
             self._callers.classify(backend_id, known)
         else:
             known(False, "")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.core.events import CloseGate, DropVip, Effect, HoldVip, KeepVip, Level, Note, Persist, Send
-from pgvigil.watchdog.core.record import Record
+from pgvigil.watchdog.core.record import Document, Record
 
 MAX_WAITING = 1024
 
@@ -34,6 +34,14 @@ class Vip(Protocol):
     def hold(self, lease_end_ns: int) -> None: ...
     def close_gate(self) -> None: ...
     def drop(self, on_down: Callable[[], None]) -> None: ...
+
+
+class Agrees(Protocol):
+    """The part of the decision core that is needed here."""
+
+    @property
+    def agreed(self) -> Document | None: ...
+    def agreed_at(self, now_ns: int) -> Document | None: ...
 
 
 class Carrier:
@@ -109,3 +117,26 @@ class Carrier:
                 self._waiting.popleft()
                 self._act(head)
         self._dropping = False
+
+
+class Agreement:
+    """The core's word on what may be acted on outside, kept back while it is not durable.
+
+    A leader's commit rests on the disks of others that have heard of it after its own had it. A voter that is alone
+    commits by its own write, so there the word counts only once everything has been written.
+    """
+
+    def __init__(self, core: Agrees, carrier: Carrier) -> None:
+        self._core = core
+        self._carrier = carrier
+
+    @property
+    def agreed(self) -> Document | None:
+        """The newest document known to be committed, be it old; nothing is done by it."""
+        return self._core.agreed
+
+    def agreed_at(self, now_ns: int) -> Document | None:
+        """The document that this node may act on at an instant (P23 a)."""
+        agreed = self._core.agreed_at(now_ns)
+        alone = agreed is not None and len(agreed.voters) == 1
+        return None if alone and not self._carrier.idle else agreed

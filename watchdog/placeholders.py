@@ -33,6 +33,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
 """Letter, name of the environment variable behind `PGVIGIL_`, and what it is."""
 
 IDS, PORTS = frozenset("dmMP"), frozenset("prS")
+DIRECTORIES = ("D", "R")
 MAX_VALUE = 300
 """All together have to fit into one message."""
 MAX_ID = 127
@@ -46,11 +47,22 @@ def from_words(words: Sequence[str]) -> tuple[str, ...]:
     """Words in the order of `ORDER` as arguments ("d=0"); those missing at the end are empty. `ConfigError`."""
     if len(words) > len(ORDER):
         raise ConfigError(f"{len(words)} values, expected at most {len(ORDER)}: {shown_order()}")
+    told = zip(ORDER, _with_directories(words), strict=False)
     try:
-        return tuple(f"{letter}={checked(letter, word)}" for letter, word in zip(ORDER, words, strict=False))
+        return tuple(f"{letter}={checked(letter, word)}" for letter, word in told)
     except ConfigError as error:
         # It leaves an empty directory out of the command line, and what follows moves up.
         raise ConfigError(f'{error}; in pgpool.conf write "%D" and "%R" in quotes') from None
+
+
+def _with_directories(words: Sequence[str]) -> list[str]:
+    """Without backend_data_directory, its default, pgpool-II fills in nothing and the shell takes the word away."""
+    whole = list(words)
+    for letter in DIRECTORIES:
+        place = ORDER.index(letter)
+        if place < len(whole) < len(ORDER) and whole[place].strip()[:1] not in ("/", '"', ""):
+            whole.insert(place, "")
+    return whole
 
 
 def shown_order() -> str:

@@ -26,7 +26,7 @@ from pgvigil.ipc.runner import Runner
 from pgvigil.watchdog.asides import Asides
 from pgvigil.watchdog.backend_control import BackendControl
 from pgvigil.watchdog.beliefs import Beliefs
-from pgvigil.watchdog.carrier import Carrier
+from pgvigil.watchdog.carrier import Agreement, Carrier
 from pgvigil.watchdog.chronicle import Chronicle
 from pgvigil.watchdog.commander import Commander
 from pgvigil.watchdog.control import Control
@@ -161,8 +161,9 @@ class Main:
         self.recovery = Recovery(settings, server, self.asides)
         self.control.add({"recovery": self.recovery.request})
         self._peers = Peers(self._context, settings, record.boot, record.record_id, self.loop, self._message)
+        agreement = Agreement(self.core, self._carrier)
         self.pools = open_pools(
-            settings, self.loop, self.core, self.dispatch, lambda level, text: self._note(events.Note(level, text))
+            settings, self.loop, agreement, self.dispatch, lambda level, text: self._note(events.Note(level, text))
         )
         self.drift = DriftWatch(settings, self.asides, self.dispatch, self._note, self.pools.link)
         backends = BackendControl(self.control, self.dispatch, self._backends_known, report.backends, self.pools)

@@ -26,11 +26,13 @@ BASE_NS = 1_000_000_000_000
 LONG_AGO_NS = BASE_NS - 100_000_000_000
 FUTURE = ("until", "next", "deadline")
 
-# Read by no decision, or by none in these models: all starts count as one, and no document says half (P22).
+# Read by no decision, or by none in these models: all starts count as one, no document says half (P22), and nobody has
+# backends (P23).
 IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
     "warned", "_witnesses", "_voters_of", "_voter_ids", "claim_heard_ns", "heard_ns", "dead_since_ns",
-    "keeps_majority_until_ns",
+    "keeps_majority_until_ns", "agreed", "told_committed", "seen", "seen_number", "next_seen_ns", "pools", "wanted",
+    "waiting", "told_asks", "table_since_ns", "unlisted_since_ns", "roles_since",
 )  # fmt: skip
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",

@@ -72,16 +72,19 @@ class Scene:
         found = [one for one in listed["backends"] if one["id"] == backend_id]
         return found[0] if found else {"status": "unknown", "reason": "", "pools": []}
 
-    def wait(self, what: str, status: str, reason: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
-        """Until backend 1 is agreed, and in both pgpool-IIs."""
+    def wait(self, what: str, status: str, reason: str, backend_id: int = 1) -> dict[str, Any]:
+        """Until a backend is agreed, and in both pgpool-IIs."""
         node, last = self.cluster.lab.node(1), {}
 
         def settled() -> bool:
-            last.update(self.backend(node, 1))
+            last.update(self.backend(node, backend_id))
             pools = ["down" if pool["status"] == "down" else "up" for pool in last["pools"]]
             return last["status"] == status and pools == [status] * 2 and reason in last["reason"]
 
-        wait_until(settled, limit_s, f"{what}, but it is {last}", 0.3)
+        try:
+            wait_until(settled, LIMIT_S, what, 0.3)
+        except CommandError as error:
+            raise CommandError(f"{error}; last seen: {last}\n{self.log()}") from None
         return last
 
     def log(self) -> str:
@@ -156,3 +159,9 @@ def test_what_is_agreed_is_imposed_and_what_is_done_by_hand_is_spread(scene: Sce
 
     scene.cluster.pgvigil(second, "backend", "attach", "1", limit_s=90).checked()
     scene.wait("both to attach it", "up", "")
+
+    # Which puts the primary before it down there, and only there.
+    scene.order(second, requests.promote(1))
+    scene.wait("the promotion to be spread", "down", "backend 1 was promoted", backend_id=0)
+    assert scene.backend(first, 1)["role"] == "primary"
+    assert "backend 1 promoted by hand at its pgpool-II: this is agreed on" in scene.log()

@@ -27,8 +27,9 @@ from pgvigil.watchdog.demo.services import (
 )
 from pgvigil.watchdog.pcp.client import Address
 from pgvigil.watchdog.pcp.records import BackendStatus
+from pgvigil.watchdog.recovery.drive import USABLE
 from pgvigil.watchdog.recovery.plan import Wish
-from pgvigil.watchdog.recovery.pool import USABLE, Pool
+from pgvigil.watchdog.recovery.pool import Pool
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 

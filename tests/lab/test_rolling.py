@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from tests.lab.reporting import LIMIT_S, MEANWHILE, PORTS, Answer, Load, Site
 
-from pgvigil.ipc.clock import boottime_ns
 from pgvigil.watchdog.demo.cluster import Cluster
-from pgvigil.watchdog.demo.lab import Host, Lab
+from pgvigil.watchdog.demo.lab import DATABASE_ADDRESS, Host, Lab
 from pgvigil.watchdog.demo.run import Finished, wait_until
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_USER, require_services
 from pgvigil.watchdog.rolling.cluster import seen_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
+EFM = Path(__file__).parents[2] / "conf" / "efm" / "pgvigil-efm"
 PLACEHOLDERS = "%d %h %p %D %m %H %M %P %r %R %N %S"
 
 
@@ -75,39 +75,11 @@ def during(answers: list[Answer], loads: list[Load]) -> list[Answer]:
     return [one for one in answers if begun_ns <= one.begun_ns and one.ended_ns <= ended_ns and not one.error]
 
 
-def next_version(site: Site) -> tuple[int, str, str]:
-    """The version to load, and the reports of old and new; the tests come in any order."""
-    old = max(int(one.versions[0]) for one in site.answers() if not one.error) if site.loads() else 1
-    site.wait_balanced(f"{old},{old}")
-    return old + 1, f"{old},{old}", f"{old + 1},{old + 1}"
-
-
-def test_no_client_sees_a_half_loaded_report(site: Site) -> None:
-    version, old, new = next_version(site)
-    before = len(site.loads())
-    since_ns = boottime_ns()
-    told = rolling(site, "--batch", "half", "--run", site.refresh(version), "--json").checked()
-    last = json.loads(told.out.splitlines()[-1])
-    assert (last["outcome"], last["done"]) == ("finished", 4)
-    site.wait_balanced(new)
-    loads, answers = site.loads()[before:], [one for one in site.answers() if one.begun_ns > since_ns]
-    assert [{load.backend_id for load in half} for half in (loads[:2], loads[2:])] == [{0, 1}, {2, 3}]
-    for half, versions, others in ((loads[:2], old, PORTS[2:]), (loads[2:], new, PORTS[:2])):
-        seen = during(answers, half)
-        assert len(seen) >= MEANWHILE
-        assert {one.versions for one in seen} == {versions} and {one.server for one in seen} <= set(others)
-    assert {one.versions for one in answers if not one.error} == {old, new}
-
-
-def test_a_refresh_that_is_killed_half_way_is_continued(site: Site) -> None:
-    """kill -9 while the first half loads: it stays out, nobody sees it, and the run goes on where it was."""
-    version, old, new = next_version(site)
-    before = len(site.loads())
-    since_ns = boottime_ns()
-    child = site.lab.start(
-        site.lab.node(1), command(site, "--batch", "half", "--run", site.refresh(version)), "run.log"
-    )
+def test_no_client_sees_a_half_loaded_report_even_if_the_run_is_killed(site: Site) -> None:
+    """kill -9 while the first half loads: that half stays out, and the run goes on where it was."""
+    site.wait_balanced("1,1")
     log = site.lab.node(1).folder / "run.log"
+    child = site.lab.start(site.lab.node(1), command(site, "--batch", "half", "--run", site.refresh(2)), log.name)
     wait_until(
         lambda: log.read_text().count("the command runs") == 2, LIMIT_S, f"the first half to load, see {log}", 0.02
     )
@@ -123,6 +95,32 @@ def test_a_refresh_that_is_killed_half_way_is_continued(site: Site) -> None:
 
     wait_until(resumed, LIMIT_S, "the loads of the killed run to end", 0.5)
     assert done[-1].checked().out.endswith("4 of 4 backends done\n")
-    site.wait_balanced(new)
-    assert {load.backend_id for load in site.loads()[before:]} == {0, 1, 2, 3}
-    assert {one.versions for one in site.answers() if one.begun_ns > since_ns and not one.error} == {old, new}
+    site.wait_balanced("2,2")
+    answers = site.answers()
+    for half, versions, others in (({0, 1}, "1,1", PORTS[2:]), ({2, 3}, "2,2", PORTS[:2])):
+        loads = [load for load in site.loads() if load.backend_id in half]
+        assert {load.backend_id for load in loads} == half
+        seen = during(answers, loads)
+        assert len(seen) >= MEANWHILE
+        assert {one.versions for one in seen} == {versions} and {one.server for one in seen} <= set(others)
+    assert {one.versions for one in answers if not one.error} == {"1,1", "2,2"}
+
+
+def test_the_operations_for_efm_reach_every_pgpool(site: Site) -> None:
+    node = site.lab.node(1)
+    variable = f"PGVIGIL={' '.join(Cluster(site.lab).command(node))}"
+
+    def efm(*words: str) -> Finished:
+        return site.lab.run(node, ("env", variable, str(EFM), *words), LIMIT_S)
+
+    def is_up(port: int) -> bool:
+        answer = site.lab.run(node, Cluster(site.lab).command(node, "backend", "list", "--json"), LIMIT_S).checked()
+        return next(one for one in seen_of(json.loads(answer.out)) if one.port == port).is_up
+
+    assert efm("check_primary", DATABASE_ADDRESS, "5435").code == 0
+    assert efm("check_primary", DATABASE_ADDRESS).code == 255
+    efm("detach", DATABASE_ADDRESS, "5435").checked()
+    assert not is_up(5435)
+    efm("attach", DATABASE_ADDRESS, "5435").checked()
+    wait_until(lambda: is_up(5435), LIMIT_S, "every pgpool-II to use it again", 0.2)
+    assert json.loads(efm("watchdog", "--json").checked().out)["leader_id"] in (1, 2)

@@ -25,42 +25,45 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def started(make_cluster: MakeCluster, log: Path, more: str = "") -> tuple[Cluster, Member]:
-    cluster = make_cluster(3, extra=commands(log, more))
-    cluster.start()
+def line(command: str, member: Member, term: int) -> list[str]:
+    """What a command of this node writes for this term."""
+    return [command, str(member.node_id), "term", str(term), str(term), "live"]
+
+
+def escalated(cluster: Cluster, log: Path) -> tuple[Member, int]:
+    """The leader and its term, once it has escalated."""
     leader = cluster.settle()
-    wait_for("the escalation", lambda: lines(log))
-    return cluster, leader
+    term = leader.status()["term"]
+    wait_for("the escalation", lambda: line("escalation", leader, term) in lines(log))
+    return leader, term
 
 
 def test_who_takes_over_escalates_and_who_stops_leading_de_escalates(make_cluster: MakeCluster, tmp_path: Path) -> None:
     log = tmp_path / "ran"
-    cluster, leader = started(make_cluster, log)
-    term = str(leader.status()["term"])
-    assert lines(log) == [["escalation", str(leader.node_id), "term", term, term, "live"]]
+    cluster = make_cluster(3, extra=commands(log))
+    cluster.start()
+    leader, term = escalated(cluster, log)
+    assert line("de_escalation", leader, term) not in lines(log)
     assert leader.run("switchover").code == 0
-    wait_for("both commands of the change", lambda: len(lines(log)) == 3)
-    successor = cluster.settle()
-    assert successor is not leader
-    fresh = str(successor.status()["term"])
-    assert sorted(lines(log)[1:]) == [
-        ["de_escalation", str(leader.node_id), "term", term, term, "live"],
-        ["escalation", str(successor.node_id), "term", fresh, fresh, "live"],
-    ]
+    wait_for("the de-escalation", lambda: line("de_escalation", leader, term) in lines(log))
     leader.wait_status(
         "the outcome among the events",
-        lambda one: any("de_escalation for term" in event["text"] for event in one["events"]),
+        lambda one: any(f"de_escalation for term {term}" in event["text"] for event in one["events"]),
     )
+    successor, fresh = escalated(cluster, log)
+    assert fresh > term
     assert successor.run("stop").code == 0
-    wait_for("the commands of the stop", lambda: len(lines(log)) == 5)
-    assert ["de_escalation", str(successor.node_id), "term", fresh, fresh, "live"] in lines(log)
+    assert line("de_escalation", successor, fresh) in lines(log)  # the stop has waited for it
+    assert len({tuple(one) for one in lines(log)}) == len(lines(log))  # each once
 
 
 def test_a_stop_does_not_wait_for_ever_for_a_de_escalation(make_cluster: MakeCluster, tmp_path: Path) -> None:
     log = tmp_path / "ran"
-    cluster, leader = started(make_cluster, log, "; sleep 3000")
+    cluster = make_cluster(3, extra=commands(log, "; sleep 3000"))
+    cluster.start()
+    leader, term = escalated(cluster, log)
     assert leader.run("stop", "-m", "fast").code == 0
     assert "did not end in time" not in leader.log_text()
-    assert "de_escalation for term" in leader.log_text() and "was stopped at its time limit" in leader.log_text()
-    assert [line[0] for line in lines(log)].count("de_escalation") == 1
+    assert f"de_escalation for term {term}: was stopped at its time limit" in leader.log_text()
+    assert line("de_escalation", leader, term) in lines(log)
     assert cluster.leader() is not leader

@@ -115,10 +115,10 @@ class Pool:
 
     @staticmethod
     def _agreed(main: Main | None) -> Document | None:
-        """As the shell: only of a process that runs, and not before its disk has what it acts on."""
-        if main is None or main.process.frozen or not main.idle:
+        """As the shell: only of a process that runs."""
+        if main is None or main.process.frozen:
             return None
-        return main.core.agreed_at(main.clock.read())
+        return main.agreement.agreed_at(main.clock.read())
 
     def _end_call(self, main: Main | None) -> None:
         call = self.call

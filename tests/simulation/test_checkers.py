@@ -8,6 +8,7 @@ import pytest
 from tests.simulation.checks.violation import Violation
 from tests.simulation.host import Host
 from tests.simulation.options import draw
+from tests.simulation.pools import Pool, Servers
 from tests.simulation.run import Run
 from tests.simulation.upstream import Truth
 
@@ -16,7 +17,20 @@ from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events, messages
 from pgvigil.watchdog.core.lease import Lease, Promise
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, RoundId, Vote
-from pgvigil.watchdog.core.record import Document, Intent, QuorumRule, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import (
+    Backend,
+    BackendRole,
+    BackendStatus,
+    Decision,
+    DecisionKind,
+    Document,
+    Intent,
+    QuorumRule,
+    Record,
+    Stamp,
+    Voter,
+    blank_record,
+)
 
 LEASE_MS = 1000
 
@@ -411,6 +425,85 @@ def test_a_command_without_a_lease(bench: Bench) -> None:
 def test_a_command_that_is_not_on_the_disk(bench: Bench) -> None:
     with fires("command"):
         bench.checks.records.commands(bench.hosts[1], command(bench, 1, stored=False), True)
+
+
+def decided(version: int, *made: Decision, status: BackendStatus = BackendStatus.UP, number: int = 1) -> Document:
+    """A committed document with one backend, or two."""
+    voters = tuple(Voter(node, node) for node in (1, 2, 3))
+    backend = Backend(0, "db0", 5432, status, BackendRole.PRIMARY, "", number)
+    document = Document(Stamp(5, version), 1, voters, LEASE_MS, False, ())
+    newest = max((item.number for item in made), default=1)
+    return replace(document, backends=(backend,), decided=max(newest, number), decisions=made)
+
+
+DOWN, UP = BackendStatus.DOWN, BackendStatus.UP
+GOES_DOWN = Decision(2, DecisionKind.DOWN, 0, True, 1, "")
+
+
+def test_two_decisions_of_one_number(bench: Bench) -> None:
+    checks = bench.checks.decisions
+    checks.asks(DecisionKind.DOWN, 0)
+    checks.commits(decided(1))
+    checks.commits(decided(2, GOES_DOWN, status=DOWN, number=2))
+    with fires("decision"):
+        checks.commits(decided(3, replace(GOES_DOWN, by=2), status=DOWN, number=2))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_state_that_changes_without_a_newer_number(bench: Bench, number: int) -> None:
+    checks = bench.checks.decisions
+    checks.commits(decided(1, number=3))
+    with fires("decision"):
+        checks.commits(decided(2, status=DOWN, number=number))
+
+
+def test_decisions_that_go_back(bench: Bench) -> None:
+    bench.checks.decisions.commits(decided(1, number=3))
+    with fires("decision"):
+        bench.checks.decisions.commits(replace(decided(2, number=3), decided=2))
+
+
+def test_a_backend_that_goes_down_twice(bench: Bench) -> None:
+    checks = bench.checks.decisions
+    checks.asks(DecisionKind.DOWN, 0)
+    checks.asks(DecisionKind.DOWN, 0)
+    checks.commits(decided(1))
+    checks.commits(decided(2, GOES_DOWN, status=DOWN, number=2))
+    with fires("decision"):
+        checks.commits(decided(3, GOES_DOWN, replace(GOES_DOWN, number=3), status=DOWN, number=3))
+
+
+def test_a_decision_that_nobody_asked_for(bench: Bench) -> None:
+    bench.checks.decisions.commits(decided(1))
+    with fires("twice"):
+        bench.checks.decisions.commits(decided(2, GOES_DOWN, status=DOWN, number=2))
+
+
+def test_a_backend_that_goes_down_without_consensus(bench: Bench) -> None:
+    bench.checks.decisions.commits(decided(1))
+    with fires("consensus"):
+        bench.checks.decisions.commits(decided(2, replace(GOES_DOWN, operator=False), status=DOWN, number=2))
+
+
+def test_acting_on_what_is_not_committed_or_older(bench: Bench) -> None:
+    checks = bench.checks.decisions
+    pool = Pool(bench.run.world, bench.hosts[2], Servers(1), bench.run.world.source("pool"))
+    checks.committed = lambda term: Stamp(5, 3)
+    checks.acts(pool, decided(3))
+    with fires("acted"):
+        checks.acts(pool, decided(4))
+    with fires("acted"):
+        checks.acts(pool, decided(2))
+
+
+def test_tables_that_differ_are_named(bench: Bench) -> None:
+    for host, status in zip(bench.hosts.values(), (UP, UP, DOWN), strict=True):
+        assert host.main is not None
+        agreed = decided(3, status=status)
+        host.main.core.agreed_now = lambda agreed=agreed: agreed  # type: ignore[method-assign,misc]
+    two = {node: host for node, host in bench.hosts.items() if node < 3}
+    assert bench.checks.decisions.unlike(two) == ""
+    assert "the tables differ" in bench.checks.decisions.unlike(bench.hosts)
 
 
 def test_a_minority_that_keeps_its_gate_open(bench: Bench) -> None:

@@ -31,7 +31,7 @@ def test_no_seed_breaks_a_promise(first: int) -> None:
             pytest.fail(result.report(), pytrace=False)
 
 
-@pytest.mark.parametrize("profile", sorted({*PROFILES, "half"}))
+@pytest.mark.parametrize("profile", sorted({*PROFILES, "half", "backends"}))
 def test_no_profile_breaks_a_promise(profile: str) -> None:
     """Each kind of aim once, with faults that really happen."""
     result = Run(draw(101, profile, brief=True)).run()
@@ -48,6 +48,16 @@ def test_half_comes_back_without_the_other_half() -> None:
         if result.counts["recoveries by half"]:
             return
     pytest.fail("in none of 40 seeds half of the voters was healed alone")
+
+
+def test_backends_are_decided_on_and_come_to_one_table() -> None:
+    """P23: pgpool-IIs that see servers fail, operators, commands; every run ends with one table on all nodes."""
+    decisions = 0
+    for seed in range(1, 7):
+        result = Run(draw(seed, "backends", brief=True)).run()
+        assert result.checker == "", result.report()
+        decisions += result.counts["decisions"]
+    assert decisions > 60
 
 
 def test_slow_disks_break_no_promise_and_keep_no_cluster_down() -> None:

@@ -21,7 +21,7 @@ from pgvigil.ipc import frames
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Role
 from pgvigil.watchdog.beliefs import Beliefs
-from pgvigil.watchdog.carrier import Carrier
+from pgvigil.watchdog.carrier import Agreement, Carrier
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.base import CoreSettings, Draw
 from pgvigil.watchdog.core.engine import Watchdog, restart_wait_ns
@@ -84,6 +84,7 @@ class Main:
         self.writer = SimWriter(world, disk, self._tickets, boundary)
         self.vip = SimVip(world, kernel, clock, boundary, self.process.later)
         self._carrier = Carrier(self.writer, self.vip, lambda: self.dispatch(events.VipDown()), self._act)
+        self.agreement = Agreement(self.core, self._carrier)
         self.mail: Inlet[Parcel] = Inlet(self.process.poller, self.process.wake)
         self.reports: Inlet[frames.Verdicts | frames.TieBreakerSeen] = Inlet(self.process.poller, self.process.wake, 64)
         self.orders: Inlet[events.Event] = Inlet(self.process.poller, self.process.wake)
@@ -135,11 +136,6 @@ class Main:
             self._stepping = False
         self._say_question()
         self._say_news(self.clock.read())
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits for the disk: a lone voter's commit counts only then."""
-        return self._carrier.idle
 
     def _take_mail(self) -> None:
         while (parcel := self.mail.take()) is not None:

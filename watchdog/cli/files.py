@@ -62,4 +62,4 @@ def demo(options: argparse.Namespace) -> int:
     """The demonstration; exit code 0 only if every step held."""
     from pgvigil.watchdog.demo.demo import run_demo
 
-    return run_demo(options.hold)
+    return run_demo(options.hold, scenario=options.scenario)

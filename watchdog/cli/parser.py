@@ -343,7 +343,9 @@ COMMANDS: tuple[Command, ...] = (
         "Three nodes with real pgpool-II and PostgreSQL, a failure, a switchover, and a verdict. Needs root.",
         (("pgvigil demo", "one minute"), ("pgvigil demo --hold", "leave it running to look around")),
         _FILES, "demo",
-        (Argument(("--hold",), "leave everything running until Ctrl-C", flag=True),),
+        (Argument(("--hold",), "leave everything running until Ctrl-C", flag=True),
+         Argument(("--scenario",), "what is played: the leader dies, or the primary", ("leader", "failover"),
+                  default="leader")),
     ),
     Command(
         "completion", "print the completion of a shell",

@@ -18,6 +18,7 @@ from pgvigil.watchdog.core.backends import (
     followers,
     intent_of,
     number_of,
+    up_primary_of,
     value_of,
 )
 from pgvigil.watchdog.core.messages import AskBackend, Outcome
@@ -53,7 +54,7 @@ def answer_of(document: Document, ask: AskBackend) -> Answer | None:
             Outcome.REFUSED,
             f"refused: decision {ask.decision} has never been made, the newest is {document.decided}",
         )
-    if ask.kind is DecisionKind.UP and backend in followers(document) and not _operator_may(document, backend, ask):
+    if ask.kind is DecisionKind.UP and backend in followers(document) and up_primary_of(document) is not None:
         return Outcome.BUSY, f"waits for follow_primary of decision {backend.decision}"
     since = _since(document, backend, ask)
     if since is not None and since.kind is ask.kind:
@@ -64,12 +65,6 @@ def answer_of(document: Document, ask: AskBackend) -> Answer | None:
         text = f"{_named(backend)} is {_state(backend)} since decision {backend.decision}"
         return Outcome.REFUSED, f"refused: outdated, {text}; this was asked before"
     return None
-
-
-def _operator_may(document: Document, backend: Backend, ask: AskBackend) -> bool:
-    """A person need not wait for a follow_primary that has not begun, and may never do."""
-    intent = intent_of(document, event_of(backend.decision, backend.backend_id), FOLLOW_PRIMARY)
-    return ask.operator and (intent is None or intent.state != PENDING)
 
 
 def _since(document: Document, backend: Backend, ask: AskBackend) -> Decision | None:

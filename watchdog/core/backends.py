@@ -139,6 +139,12 @@ def primary_of(table: Iterable[Backend]) -> Backend | None:
     return next((item for item in table if item.role is PRIMARY), None)
 
 
+def up_primary_of(document: Document) -> Backend | None:
+    """The primary, if it is up: only then there is somebody to follow."""
+    primary = primary_of(document.backends)
+    return primary if primary is not None and primary.status is UP else None
+
+
 # --- decisions --------------------------------------------------------------------------------------
 
 
@@ -240,8 +246,12 @@ def _after_follow(document: Document, intent: Intent, by: int) -> Document:
         return decided(
             document, Decision(document.decided + 1, DecisionKind.UP, follower.backend_id, False, by, FOLLOWED)
         )
-    reason = short(f"follow_primary ended {intent.state}: {intent.detail}".rstrip(": "))
-    return replace(document, backends=_changed(document.backends, replace(follower, reason=reason)))
+    return not_followed(document, follower, f"follow_primary ended {intent.state}: {intent.detail}".rstrip(": "))
+
+
+def not_followed(document: Document, follower: Backend, why: str) -> Document:
+    """A follower stays down until an operator looks into it, or it is asked for."""
+    return replace(document, backends=_changed(document.backends, replace(follower, reason=short(why))))
 
 
 def number_of(event: str) -> int:

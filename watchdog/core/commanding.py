@@ -16,12 +16,13 @@ from pgvigil.watchdog.core.backends import (
     FOLLOW_PRIMARY,
     PENDING,
     UNKNOWN,
-    UP,
     arguments_to_follow,
     event_of,
     followers,
-    primary_of,
+    id_of,
+    not_followed,
     settled,
+    up_primary_of,
     with_intent,
 )
 from pgvigil.watchdog.core.events import CommandEnded, Level, StartCommand
@@ -62,18 +63,19 @@ class Commanding(Founding):
         return intent.boot == self.record.boot and (intent.term, intent.token) in self.started_tokens
 
     def _settle_intent(self, document: Document, intent: Intent) -> None:
-        if intent.name == FOLLOW_PRIMARY and not self._running(intent) and not _awaited(document, intent):
-            state = FAILED if self._own(intent) else UNKNOWN
-            self._end_intent(document, intent, state, "not started: a newer decision came before it")
-            return
         if self._own(intent) or self._running(intent):
             if intent.token in self.ended_commands:
                 succeeded, detail = self.ended_commands.pop(intent.token)
                 self._end_intent(document, intent, DONE if succeeded else FAILED, detail)
+            elif self._obsolete(document, intent):
+                self._give_up(document, intent)
             elif (intent.term, intent.token) not in self.started_tokens:
                 self.started_tokens.add((intent.term, intent.token))
                 assert self.lease is not None and self.lease.until_ns is not None
                 self.emit(StartCommand(intent, self.lease.until_ns))
+            return
+        if intent.policy == "retry" and self._obsolete(document, intent):
+            self._give_up(document, intent)
             return
         if intent.policy == "retry":
             self.note(f"runs {intent.name} for {intent.event} again: an earlier leader may have run it")
@@ -84,6 +86,20 @@ class Commanding(Founding):
             f"outcome unknown: {intent.name} for {intent.event} may have run under an earlier leader", Level.WARNING
         )
         self._end_intent(document, intent, UNKNOWN, "it may have run under an earlier leader")
+
+    def _obsolete(self, document: Document, intent: Intent) -> bool:
+        """Whether nobody waits for it, or the primary to follow is none any more; what runs already runs to its end."""
+        if intent.name != FOLLOW_PRIMARY or self._running(intent):
+            return False
+        primary = up_primary_of(document)
+        other = primary is None or id_of(intent.arguments, "m") != primary.backend_id
+        return other or not _awaited(document, intent)
+
+    def _give_up(self, document: Document, intent: Intent) -> None:
+        """It is not started; its backend waits for the next primary."""
+        self._replace_intent(
+            document, intent, replace(intent, state=FAILED, detail="given up: the primary has changed")
+        )
 
     def _end_intent(self, document: Document, intent: Intent, state: str, detail: str) -> None:
         """P23 d: the outcome and what follows from it are one change."""
@@ -120,15 +136,18 @@ class Commanding(Founding):
 
     def _let_follow(self, document: Document) -> None:
         """One follower at a time, so that one unknown outcome concerns one backend; only a primary that is up."""
-        primary = primary_of(document.backends)
         waiting = followers(document)
-        if not waiting or primary is None or primary.status is not UP:
+        if not waiting:
+            return
+        if self.command(FOLLOW_PRIMARY) is None:
+            self.propose(not_followed(document, waiting[0], "no follow_primary command is configured any more"))
+            return
+        primary = up_primary_of(document)
+        if primary is None:
             return
         event = event_of(waiting[0].decision, waiting[0].backend_id)
         arguments = arguments_to_follow(document, waiting[0], primary)
-        wanted = self.with_command(document, FOLLOW_PRIMARY, event, arguments)
-        if wanted is not document:
-            self.propose(wanted)
+        self.propose(self.with_command(document, FOLLOW_PRIMARY, event, arguments))
 
     def on_command_ended(self, event: CommandEnded) -> None:
         """Keep the outcome until it can be noted in the document, so that no later leader wonders."""
@@ -136,5 +155,5 @@ class Commanding(Founding):
 
 
 def _awaited(document: Document, intent: Intent) -> bool:
-    """Whether a backend still waits to follow that very primary: a newer failover may have made another one."""
+    """Whether a backend still waits to follow by that very decision."""
     return any(event_of(item.decision, item.backend_id) == intent.event for item in followers(document))

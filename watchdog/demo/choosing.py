@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pgvigil.ipc.errors import ConfigError
@@ -30,3 +31,13 @@ def choose(cases: Sequence[C], pattern: str) -> list[C]:
 
 def _matches(name: str, word: str) -> bool:
     return word in name or fnmatch.fnmatchcase(name, word)
+
+
+def chosen_names(names: Iterable[str], pattern: str) -> list[str]:
+    """The same for cases that are nothing but names."""
+    return [case.name for case in choose([_Name(name) for name in names], pattern)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    name: str

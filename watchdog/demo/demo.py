@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pgvigil.ipc.errors import PgvigilError
+from pgvigil.watchdog.demo.cluster import Cluster
 from pgvigil.watchdog.demo.lab import VIP, Host, Lab
 from pgvigil.watchdog.demo.machine import describe_machine
 from pgvigil.watchdog.demo.run import Finished
@@ -24,6 +25,8 @@ from pgvigil.watchdog.demo.watch import Screen, Watcher
 
 HOST_OFF_LIMIT_MS = 1500
 SWITCHOVER_LIMIT_MS = 50
+LEADER, FAILOVER = "leader", "failover"
+"""What may be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +146,15 @@ def summary(steps: list[Step]) -> str:
     return "\n".join(f"{'held  ' if step.holds else 'FAILED'}  {step.name:<{width}}  {step.result}" for step in steps)
 
 
-def guide(stage: Stage) -> str:
+def guide(lab: Lab, cluster: Cluster) -> str:
     """Commands to look around with while the lab is held."""
-    node, lab = stage.lab.nodes[0], stage.lab
+    node = lab.nodes[0]
     inside = f"ip netns exec {node.namespace}"
     return "\n".join(
         [
-            "status:       " + " ".join([inside, *stage.cluster.command(node, "status")]),
-            "live status:  " + " ".join([inside, *stage.cluster.command(node, "status", "--watch")]),
-            "switchover:   " + " ".join([inside, *stage.cluster.command(node, "switchover")]),
+            "status:       " + " ".join([inside, *cluster.command(node, "status")]),
+            "live status:  " + " ".join([inside, *cluster.command(node, "status", "--watch")]),
+            "switchover:   " + " ".join([inside, *cluster.command(node, "switchover")]),
             "query:        " + " ".join(psql_through_vip(lab)),
             f"processes:    ps -o pid,args -p $(ip netns pids {node.namespace} | paste -sd,)",
             f"cut a cable:  ip -n {lab.switch} link set {node.port} down    (mend it with: up)",
@@ -160,7 +163,7 @@ def guide(stage: Stage) -> str:
     )
 
 
-def hold(stage: Stage, screen: Screen) -> None:
+def hold(lab: Lab, cluster: Cluster, screen: Screen) -> None:
     """Leave everything running until Enter, or a signal where there is no terminal."""
     typed = sys.stdin is not None and sys.stdin.isatty()
     end = "press Enter to end it" if typed else "send SIGINT or SIGTERM to end it"
@@ -168,7 +171,7 @@ def hold(stage: Stage, screen: Screen) -> None:
         try:
             # Whoever reads the guide may send the signal at once.
             screen.say(f"everything goes on running; {end}")
-            screen.block(guide(stage))
+            screen.block(guide(lab, cluster))
             if typed:
                 select.select([sys.stdin], [], [])
             else:
@@ -192,12 +195,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run_demo(hold_open: bool = False, slack_ms: int = 0) -> int:
+def run_demo(hold_open: bool = False, slack_ms: int = 0, scenario: str = LEADER) -> int:
     """Exit code 0 if every step held, 1 if not or if the demo cannot run here (said on stderr)."""
     screen = Screen()
     try:
         require_services()
         with Lab() as lab:
+            if scenario == FAILOVER:
+                from pgvigil.watchdog.demo.failover.story import play_story
+
+                return play_story(lab, screen, hold_open)
             return _on_stage(lab, screen, hold_open, slack_ms)
     except PgvigilError as error:
         print(f"pgvigil demo: {error}", file=sys.stderr)
@@ -218,7 +225,7 @@ def _on_stage(lab: Lab, screen: Screen, hold_open: bool, slack_ms: int) -> int:
     print()
     print(summary(demo.steps), flush=True)
     if hold_open:
-        hold(stage, screen)
+        hold(lab, stage.cluster, screen)
     screen.say("cleaning up")
     return 0 if all(step.holds for step in demo.steps) else 1
 

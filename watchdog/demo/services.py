@@ -27,7 +27,7 @@ DATABASE_TARGET = f"host={DATABASE_ADDRESS} port={POSTGRES_PORT}"
 PCP_USER, PCP_PASSWORD = "operator", "only for the lab"
 START_LIMIT_S = 20.0
 _VERSIONS = Path("/usr/lib/postgresql")
-_AS_POSTGRES = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
+AS_POSTGRES = ("--reuid", "postgres", "--regid", "postgres", "--init-groups", "--")
 _OWN_IPC = ("unshare", "--ipc", "--", "setpriv", "--pdeathsig", "KILL")
 
 
@@ -68,7 +68,7 @@ class Postgres:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
         initdb = (postgres_binary("initdb"), "-D", str(self._data), "-A", "trust", "-N", "-E", "UTF8")
-        run(("setpriv", *_AS_POSTGRES, *initdb, "--no-instructions"), limit_s=60, cwd=folder).checked()
+        run(("setpriv", *AS_POSTGRES, *initdb, "--no-instructions"), limit_s=60, cwd=folder).checked()
         with open(self._data / "pg_hba.conf", "a", encoding="ascii") as file:
             file.write("\n".join((*self.access, "host all all 10.77.0.0/24 trust\n")))
         self.start_again()
@@ -79,7 +79,7 @@ class Postgres:
         """Start it on the files that it has."""
         folder = self._lab.database.folder
         server = (postgres_binary("postgres"), "-D", str(self._data), *_settings(folder))
-        argv = (*_OWN_IPC, *_AS_POSTGRES, *server)
+        argv = (*_OWN_IPC, *AS_POSTGRES, *server)
         self._process = self._lab.start(self._lab.database, argv, "postgres.log")
         wait_until(
             lambda: query(self._lab, self._lab.client, DATABASE_TARGET).code == 0,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import PgvigilError
-from pgvigil.watchdog.demo.lab import Host
+from pgvigil.watchdog.demo.lab import Host, Lab
 from pgvigil.watchdog.demo.services import VIP_TARGET, query
 from pgvigil.watchdog.demo.stage import Stage
 
@@ -80,14 +80,10 @@ class Watcher:
 
     def _look(self) -> None:
         while not self._leave.wait(LOOK_EVERY_S):
-            now = {key: text for node in self._stage.lab.nodes for key, text in self._titles(node).items()}
+            lab = self._stage.lab
+            now = {key: text for node in lab.nodes for key, text in titles_of(lab, node).items()}
             now["client"] = _answer(self._stage.owner())
             self._say_changes(now)
-
-    def _titles(self, node: Host) -> Mapping[str, str]:
-        """The telling titles of one node; that it is silent is news too."""
-        titles = [match[1] for text in self._stage.lab.pgvigil(node).values() if (match := _SHOWN.match(text))]
-        return {f"{node.name} {text.split(' (')[0]}": f"{node.name} {text}" for text in titles}
 
     def _say_changes(self, now: Mapping[str, str]) -> None:
         for key, text in now.items():
@@ -110,6 +106,12 @@ class Watcher:
                 self.queries_good += 1
             else:
                 self.queries_bad += 1
+
+
+def titles_of(lab: Lab, node: Host) -> Mapping[str, str]:
+    """The telling titles of one node; that it is silent is news too."""
+    titles = [match[1] for text in lab.pgvigil(node).values() if (match := _SHOWN.match(text))]
+    return {f"{node.name} {text.split(' (')[0]}": f"{node.name} {text}" for text in titles}
 
 
 def _answer(number: int) -> str:

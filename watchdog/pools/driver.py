@@ -27,7 +27,7 @@ from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import CANCELLED, Answer, Link, Target
 from pgvigil.watchdog.pools.plan import Ask, Facts, Memory, Order, OrderKind, Plan, Probed
 from pgvigil.watchdog.pools.probe import Prober
-from pgvigil.watchdog.pools.reconcile import AWAITED_NS, ECHO_NS, reconcile, refused
+from pgvigil.watchdog.pools.reconcile import carries_out, reconcile, refused
 from pgvigil.watchdog.pools.view import PoolBackend
 from pgvigil.watchdog.pools.watcher import Watcher
 from pgvigil.watchdog.settings import Settings
@@ -38,16 +38,20 @@ STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
-OURS_NS = 10 * NS_PER_S
-"""So long after a detach of ours pgpool-II may call its failover_command for it."""
-CALLED_FOR = {OrderKind.DETACH: DecisionKind.DOWN, OrderKind.ATTACH: DecisionKind.UP}
-"""The call that pgpool-II makes when it carries an order out."""
+CAUSES = {
+    DecisionKind.DOWN: (OrderKind.DETACH, BackendStatus.DOWN),
+    DecisionKind.UP: (OrderKind.ATTACH, BackendStatus.UP),
+}
 FIRST_REQUEST = 1 << 32
 """Requests of this module are numbered from here on, those of the control socket below."""
 
 
 class Core(Protocol):
     """What is needed of the decision core."""
+
+    @property
+    def agreed(self) -> Document | None:
+        """The newest document known to be committed, be it old."""
 
     def agreed_at(self, now_ns: int) -> Document | None:
         """The document that this node may act on at an instant."""
@@ -64,6 +68,8 @@ class OwnView:
 
 class Pools:
     """A participant of the loop."""
+
+    slack_ns = 200 * NS_PER_MS
 
     def __init__(
         self,
@@ -90,7 +96,6 @@ class Pools:
         self._memory = Memory()
         self._probes: dict[int, Probed] = {}
         self._asks: dict[int, Ask] = {}
-        self._echoes: dict[tuple[DecisionKind, int], int] = {}
         self._number = FIRST_REQUEST
         self._ordering = False
         self._due_ns = 0
@@ -109,8 +114,8 @@ class Pools:
 
     def tick(self, now_ns: int) -> None:
         """Ask pgpool-II, compare, act."""
-        self._watcher.tick(now_ns)
-        if now_ns >= self._due_ns:
+        self._watcher.tick(now_ns + self.slack_ns)
+        if now_ns >= self._due_ns - self.slack_ns:
             self._due_ns = now_ns + STEP_NS
             self._step(now_ns)
 
@@ -160,22 +165,14 @@ class Pools:
         self._calls.ended(kind, backend_id, now_ns)
         self._watcher.alert(now_ns)
 
-    def echo(self, kind: DecisionKind, backend_id: int) -> str:
-        """Why a call is but the late echo of an order of ours that is not agreed any more; empty if it is news.
-
-        pgpool-II carries an order out when its main process comes to it, which may be long after the cluster has
-        decided the opposite. Taken for news of today, it would undo that decision.
-        """
-        now_ns = self._clock()
-        due_ns = self._echoes.get((kind, backend_id), 0)
-        agreed = self._core.agreed_at(now_ns)
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """Whether pgpool-II calls because of an order of ours that is not agreed any more: that is nobody's wish."""
+        agreed = self._core.agreed
         table = None if agreed is None else agreed.backend(backend_id)
-        wanted = BackendStatus.DOWN if kind is DecisionKind.DOWN else BackendStatus.UP
-        if now_ns >= due_ns or (table is not None and table.status is wanted):
-            return ""
-        self._echoes[kind, backend_id] = min(due_ns, now_ns + OURS_NS)
-        done = "detached" if kind is DecisionKind.DOWN else "attached"
-        return f"pgvigil itself {done} backend {backend_id} there, by what was agreed then; nothing is decided anew"
+        if table is None or kind not in CAUSES:
+            return False
+        order, status = CAUSES[kind]
+        return table.status is not status and carries_out(self._memory, order, backend_id, self._clock())
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
@@ -189,11 +186,9 @@ class Pools:
         backend = None if view is None else view.backend(backend_id)
         agreed = self._core.agreed_at(now_ns)
         table = None if agreed is None else agreed.backend(backend_id)
-        ordered = self._memory.ordered.get(backend_id)
-        ours = ordered is not None and ordered.kind is OrderKind.DETACH and now_ns < ordered.at_ns + OURS_NS
         if view is None or backend is None:
             known(False, self._watcher.problem or f"its pgpool-II has no backend {backend_id}")
-        elif ours:
+        elif carries_out(self._memory, OrderKind.DETACH, backend_id, now_ns):
             known(False, "pgvigil itself detached it there")
         elif table is not None and table.status is BackendStatus.DOWN:
             known(False, f"it is agreed down already, by decision {table.decision}")
@@ -276,11 +271,7 @@ class Pools:
         agreed = self._agreed.backend(order.backend_id) if self._agreed is not None else None
 
         def still() -> bool:
-            if agreed is None or not self._still_agreed(agreed, order):
-                return False
-            if order.kind in CALLED_FOR:
-                self._echoes[CALLED_FOR[order.kind], order.backend_id] = self._clock() + AWAITED_NS
-            return True
+            return agreed is not None and self._still_agreed(agreed, order)
 
         def answered(answer: Answer[None]) -> None:
             self._ordered(order, answer)
@@ -318,17 +309,10 @@ class Pools:
             self._note(Level.WARNING, f"told its pgpool-II to {what}; it has not answered: {answer.problem}")
         else:
             self._memory = refused(self._memory, order.backend_id)
-            self._will_not_call(order)
             level = Level.INFO if answer.problem == CANCELLED else Level.WARNING
             self._note(level, f"could not tell its pgpool-II to {what}; {answer.problem}")
         self._watcher.alert(self._clock())
         self._soon()
-
-    def _will_not_call(self, order: Order) -> None:
-        """It was not taken; one before it may have been."""
-        key = (CALLED_FOR.get(order.kind, DecisionKind.PROMOTE), order.backend_id)
-        if key in self._echoes:
-            self._echoes[key] = min(self._echoes[key], self._clock() + ECHO_NS)
 
 
 def _request(order: Order) -> Request[None]:

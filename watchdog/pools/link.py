@@ -256,7 +256,11 @@ class Link:
         if event.during in (State.SALT, State.LOGIN):
             self._hang_up()
             self._retry_ns = REFUSED_RETRY_NS
-            self._fail(f"refused the login: {event.report}; expected a user of its pcp.conf", now_ns, self._asked)
+            self._pause(f"refused the login: {event.report}; expected a user of its pcp.conf", now_ns)
+            waiting, self._asked = self._waiting(), None
+            self._jobs.clear()
+            for job in waiting:  # none of them would live to see the next attempt
+                job.on_answer(Answer(None, self._worded(self.problem)))
         elif event.request is not None:
             self.problem = ""
             self._finish(Answer(None, self._worded(f"refused {event.request.name}: {event.report}"), event.report))

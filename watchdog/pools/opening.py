@@ -70,9 +70,9 @@ class Unwatched:
     def call_ended(self, kind: DecisionKind, backend_id: int) -> None:
         """As `call_started`."""
 
-    def echo(self, kind: DecisionKind, backend_id: int) -> str:
-        """Nothing is ordered that could come back as a call."""
-        return ""
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        """There are no orders of ours."""
+        return False
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Nobody knows, so it has failed."""

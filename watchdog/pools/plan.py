@@ -70,7 +70,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The newest order for a backend; `awaited` until its effect has been seen.
+    """The newest order for a backend; `awaited` until its effect has been seen, at `done_ns`.
 
     Until `attach_due_ns` an attach may come about that was ordered, be it before this order.
     """
@@ -79,6 +79,7 @@ class Ordered:
     at_ns: int
     tries: int
     awaited: bool = True
+    done_ns: int = 0
     attach_due_ns: int = 0
 
 

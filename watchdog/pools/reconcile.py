@@ -31,6 +31,8 @@ AWAITED_NS = 600 * NS_PER_S
 """pgpool-II may look for a primary for 300 s (search_primary_node_timeout) before it comes to an order."""
 ECHO_NS = 60 * NS_PER_S
 """An order that was repeated may be carried out twice: the second time still so long after the first."""
+CALL_NS = 10 * NS_PER_S
+"""So long after the effect of an order pgpool-II may call its command for it."""
 ASK_AGAIN_NS = 3 * NS_PER_S
 MAX_ASKS = 3
 UNSEEN_NS = 10 * NS_PER_S
@@ -61,6 +63,17 @@ def refused(memory: Memory, backend_id: int) -> Memory:
     if ordered is None:
         return memory
     return replace(memory, ordered={**memory.ordered, backend_id: replace(ordered, awaited=False)})
+
+
+def carries_out(memory: Memory, kind: OrderKind, backend_id: int, now_ns: int) -> bool:
+    """Whether what pgpool-II does to a backend just now may be what it was ordered to do."""
+    ordered = memory.ordered.get(backend_id)
+    if ordered is None:
+        return False
+    if kind is OrderKind.ATTACH:
+        return now_ns < ordered.attach_due_ns
+    waits = ordered.awaited and now_ns < ordered.at_ns + AWAITED_NS
+    return ordered.kind is kind and (waits or now_ns < ordered.done_ns + CALL_NS)
 
 
 def _current(facts: Facts) -> View | None:
@@ -181,7 +194,7 @@ class _Step:
         if not done:
             return ordered
         due_ns = self.now_ns + ECHO_NS if ordered.kind is OrderKind.ATTACH else ordered.attach_due_ns
-        return replace(ordered, awaited=False, attach_due_ns=due_ns)
+        return replace(ordered, awaited=False, done_ns=self.now_ns, attach_due_ns=due_ns)
 
     def _pair(self, backend_id: int) -> Pair | None:
         return next((pair for pair in self.pairs if pair[0].backend_id == backend_id), None)
@@ -211,8 +224,11 @@ class _Step:
             self.notes.append(f"backend {promoted.backend_id} was promoted at its pgpool-II, not by pgvigil")
 
     def _attached_by_hand(self, before: View, backend: Backend, one: PoolBackend) -> bool:
+        """An attach makes it wait for a client. Up at once: a child of pgpool-II that has been connecting since before
+        the failover got through at last, after a partition for example, and wrote that down. Nobody wanted it.
+        """
         earlier, known = before.backend(one.backend_id), self.memory.known.get(one.backend_id)
-        changed = earlier is not None and earlier.down and one.usable
+        changed = earlier is not None and earlier.down and one.status is SeenStatus.WAITING
         stood = known is not None and known.matched and known.decision == backend.decision
         return changed and stood and backend.status is BackendStatus.DOWN and not self._attach_due(one.backend_id)
 
@@ -318,7 +334,7 @@ class _Step:
         due_ns = 0 if before is None else before.attach_due_ns
         if order.kind is OrderKind.ATTACH:
             due_ns = self.now_ns + AWAITED_NS
-        self.ordered[order.backend_id] = Ordered(order.kind, self.now_ns, tries, True, due_ns)
+        self.ordered[order.backend_id] = Ordered(order.kind, self.now_ns, tries, attach_due_ns=due_ns)
         return order
 
     def _recent(self, ordered: Ordered) -> bool:

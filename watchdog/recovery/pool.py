@@ -15,7 +15,7 @@ from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.client import Address, Client, PcpRefused
 from pgvigil.watchdog.pcp.protocol import Request
-from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo
+from pgvigil.watchdog.pcp.records import NodeInfo
 
 T = TypeVar("T")
 
@@ -23,7 +23,6 @@ QUESTION_MS = 15_000
 ORDER_MS = 60_000
 ATTEMPT_MS = 5000
 PAUSE_S = 0.3
-USABLE = (BackendStatus.UP, BackendStatus.WAITING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import pytest
 from tests.unit.config.helpers import GOOD, mistakes, outcome, warnings
 
+from pgvigil.watchdog.config.places import find_place
 from pgvigil.watchdog.core.base import CoreConsensus
 from pgvigil.watchdog.process import core_settings
 
@@ -105,3 +106,13 @@ def test_a_group_has_to_be_here() -> None:
     assert made is not None and made.process.control_group == here
     (found,) = mistakes(GOOD + '[process]\ncontrol_group = "no such group"\n')
     assert "this machine has no such group; expected the group of pgpool-II's user" in found
+
+
+def test_who_may_not_read_the_file_looks_into_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(os, "open", refuse)
+    place = find_place("/etc/pgvigil/pgvigil.toml")
+    assert place.run_dir == "/run/pgvigil"
+    assert place.note == "/etc/pgvigil/pgvigil.toml: cannot read: Permission denied; looking into /run/pgvigil"

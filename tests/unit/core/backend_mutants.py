@@ -243,6 +243,19 @@ BACKEND_MUTANTS = (
         "if kind is DecisionKind.PROMOTE:",
     ),
     _m(
+        "d_nobody_follows_a_primary_that_is_none_any_more",
+        "commanding",
+        'return primary is None or id_of(intent.arguments, "m") != primary.backend_id',
+        "return False",
+    ),
+    _m("d_who_waits_to_follow_nobody_can_be_attached", "answers", " and up_primary_of(document) is not None", ""),
+    _m(
+        "d_without_the_command_nobody_waits_for_it",
+        "commanding",
+        "if self.command(FOLLOW_PRIMARY) is None:",
+        "if False:",
+    ),
+    _m(
         "d_only_an_operator_promotes_and_only_what_is_up",
         "deciding",
         "        if not ask.operator:\n            return",
@@ -283,6 +296,25 @@ BACKEND_MUTANTS = (
         "deciding",
         "if self._answer_all(document) or document.paused or running(document) is not None:",
         "if self._answer_all(document) or running(document) is not None:",
+    ),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "deciding",
+        "self.lease_held() and not self.leads_by_half",
+        "self.lease_held()",
+    ),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "deciding",
+        "        elif self.leads_by_half:\n",
+        "        elif False:\n",
+    ),
+    _m("e_half_decides_nothing_and_acts_on_nothing", "agreed", " and not lease.by_half  # P22 g", ""),
+    _m(
+        "e_half_decides_nothing_and_acts_on_nothing",
+        "agreed",
+        "half = self.lease is not None and self.lease.by_half",
+        "half = False",
     ),
     _m("e_nothing_is_decided_before_the_commit", "deciding", "elif self.state is not State.LEADER:", "elif False:"),
     _m(

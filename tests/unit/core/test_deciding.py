@@ -23,10 +23,11 @@ from tests.unit.core.backend_bench import (
 from tests.unit.core.bench import document, only, sent
 
 from pgvigil.watchdog.core import events as ev
+from pgvigil.watchdog.core.backends import FOLLOWS
 from pgvigil.watchdog.core.base import CoreConsensus
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Outcome, Renew, Seen, SeenStatus, TellBackend
-from pgvigil.watchdog.core.record import BackendRole, Intent, Stamp
+from pgvigil.watchdog.core.record import Backend, BackendRole, Intent, Stamp
 
 SEEN_DOWN = SeenStatus.DOWN
 LEADERS = 2  # the node that leads where node 1 follows
@@ -382,6 +383,11 @@ def test_p23c_a_backend_of_one_pgpool_alone_is_failed_over_where_no_consensus_is
     assert bench.state_of(0) == (DOWN, PRIMARY) and not bench.doc.decisions[-1].operator
 
 
+def four() -> tuple[Backend, ...]:
+    """One standby more."""
+    return (*table(), replace(table()[2], backend_id=3, host="db3"))
+
+
 # --- d: a decision is one document ------------------------------------------------------------------
 
 
@@ -416,8 +422,7 @@ def test_p23d_the_end_of_a_failover_and_its_roles_are_one_change() -> None:
 
 
 def test_p23d_the_others_follow_one_after_the_other() -> None:
-    doc = replace(agreed(), backends=(*table(), replace(table()[2], backend_id=3, host="db3")))
-    bench = decided_by_two(BackendBench(doc=doc).leads())
+    bench = decided_by_two(BackendBench(doc=replace(agreed(), backends=four())).leads())
     bench.ends()
     assert [item.intent.event for item in bench.started] == ["decision 2", "decision 2 backend 2"]
     assert {"d=2", "m=1", "H=db1", "P=0", "R=/data1"} <= set(bench.started[-1].intent.arguments)
@@ -510,6 +515,43 @@ def test_p23d_only_an_operator_promotes_and_only_what_is_up() -> None:
     assert bench.outcomes(2) == [Outcome.REFUSED, Outcome.REFUSED] and bench.doc.decided == 2
 
 
+def test_p23d_nobody_follows_a_primary_that_is_none_any_more() -> None:
+    bench = decided_by_two(BackendBench(doc=replace(agreed(), backends=four()), policy="retry").leads())
+    bench.ends()
+    bench.asks(2, PROMOTE, 1, operator=True, number=9, arguments=())  # it is the primary: nothing happens
+    pending = bench.started[-1].intent
+    assert pending.event == "decision 2 backend 2"
+    bench.asks(2, backend_id=1, operator=True, number=2)
+    bench.commit()
+    bench.ends()
+    assert [item.intent.event for item in bench.started[2:]] == ["decision 3"]
+    left = replace(pending, term=1, boot=1, event="decision 2 backend 3")
+    bench.core.propose(replace(bench.doc, intents=(*bench.doc.intents, left)))
+    bench.commit()
+    assert [item.detail for item in bench.doc.intents if item.event == left.event] == [
+        "given up: the primary has changed"
+    ]
+    assert bench.state_of(3) == (DOWN, STANDBY) and len(bench.started) == 3
+
+
+def test_p23d_who_waits_to_follow_nobody_can_be_attached() -> None:
+    waiting = replace(table()[2], status=DOWN, reason=FOLLOWS, decision=2)
+    for status, outcome in ((UP, Outcome.BUSY), (DOWN, Outcome.DONE)):
+        new = replace(table()[1], role=PRIMARY, status=status)
+        old = replace(table()[0], role=STANDBY, status=DOWN, decision=2)
+        bench = BackendBench(commands=("follow_primary",), doc=down_document(backends=(old, new, waiting))).leads()
+        bench.asks(2, KIND_UP, 2, operator=True, decision=2, arguments=())
+        bench.commit()
+        assert bench.outcomes(2)[-1] is outcome
+
+
+def test_p23d_without_the_command_nobody_waits_for_it() -> None:
+    waiting = replace(table()[2], status=DOWN, reason=FOLLOWS, decision=2)
+    bench = BackendBench(commands=(), doc=down_document(backends=(*table()[:2], waiting))).leads()
+    found = bench.doc.backend(2)
+    assert found is not None and "no follow_primary command" in found.reason
+
+
 def test_p23d_follow_answers_with_what_came_of_it() -> None:
     bench = BackendBench().leads()
     bench.asks(2, FOLLOW, 2, number=5)
@@ -563,6 +605,19 @@ def test_p23e_nothing_is_decided_before_the_commit() -> None:
     bench.win()
     bench.asks(2, operator=True)
     assert bench.outcomes(2) == [Outcome.BUSY] and bench.doc.decided == 1
+
+
+def test_p23e_half_decides_nothing_and_acts_on_nothing() -> None:
+    bench = BackendBench().leads()
+    assert bench.core.lease is not None
+    bench.core.lease.by_half = True  # how it comes to that is P22's
+    bench.asks(2, operator=True)
+    bench.asks(3)
+    for node in (1, 2, 3):
+        bench.sees(node, look(0, SEEN_DOWN, failed=True))
+    assert bench.outcomes(2) == bench.outcomes(3) == [Outcome.BUSY] and bench.state_of(0) == (UP, PRIMARY)
+    assert bench.core.agreed_now() is None
+    assert {message.committed for message in sent(bench.wait_until(bench.now_ms + 300), Renew)} == {Stamp(0, 0)}
 
 
 # --- f: the table -----------------------------------------------------------------------------------

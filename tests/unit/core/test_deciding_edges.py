@@ -76,15 +76,6 @@ def test_a_long_reason_is_cut_in_the_document() -> None:
 # --- those that wait to follow ----------------------------------------------------------------------
 
 
-def test_an_operator_attaches_what_would_never_follow() -> None:
-    bench = BackendBench(commands=("failover",), doc=following()).leads()
-    bench.asks(2, KIND_UP, 2, decision=2)
-    assert bench.outcomes(2) == [Outcome.BUSY]
-    bench.asks(3, KIND_UP, 2, operator=True, decision=2)
-    bench.commit()
-    assert bench.state_of(2) == (UP, STANDBY) and bench.outcomes(3)[-1] is Outcome.DONE
-
-
 def test_an_operator_waits_for_a_follow_primary_that_runs() -> None:
     bench = BackendBench(doc=following()).leads()
     assert [item.intent.name for item in bench.started] == ["follow_primary"]
@@ -96,7 +87,7 @@ def test_nobody_is_told_to_follow_a_primary_of_an_older_decision() -> None:
     old, now = follows("decision 1 backend 2"), follows("decision 2 backend 2")
     bench = BackendBench(policy="retry", doc=following(old)).leads()
     assert [item.intent.event for item in bench.started] == ["decision 2 backend 2"]
-    assert [item.state for item in bench.doc.intents if item.event == old.event] == ["unknown"]
+    assert [item.state for item in bench.doc.intents if item.event == old.event] == ["failed"]
     again = BackendBench(policy="retry", doc=following(now)).leads()
     assert [item.intent.event for item in again.started] == ["decision 2 backend 2"]
 

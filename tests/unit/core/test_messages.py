@@ -11,16 +11,43 @@ from hypothesis import strategies as st
 from pgvigil.ipc import codec
 from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.core.messages import KINDS, NUMBERS, Message
-from pgvigil.watchdog.core.record import Document, Intent, Record, Stamp, Voter, blank_record
+from pgvigil.watchdog.core.record import (
+    Backend,
+    Cause,
+    Decision,
+    Document,
+    Intent,
+    QuorumRule,
+    Record,
+    Removed,
+    Stamp,
+    Voter,
+    blank_record,
+)
 
 NUMBER = st.integers(0, 2**63 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 STAMP = st.builds(Stamp, NUMBER, NUMBER)
-INTENT = st.builds(Intent, TEXT, TEXT, TEXT, NUMBER, NUMBER, NUMBER, TEXT)
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+INTENT = st.builds(Intent, TEXT, TEXT, TEXT, NUMBER, NUMBER, NUMBER, TEXT, TEXTS, TEXT)
 VOTERS = st.lists(st.builds(Voter, NUMBER, NUMBER), max_size=7).map(tuple)
-DOCUMENT = st.builds(Document, STAMP, NUMBER, VOTERS, NUMBER, st.booleans(), st.lists(INTENT, max_size=3).map(tuple))
 st.register_type_strategy(int, NUMBER)
 st.register_type_strategy(str, TEXT)
+DOCUMENT = st.builds(
+    Document,
+    STAMP,
+    NUMBER,
+    VOTERS,
+    NUMBER,
+    st.booleans(),
+    st.lists(INTENT, max_size=3).map(tuple),
+    st.lists(st.builds(Removed, NUMBER, NUMBER, st.sampled_from(Cause)), max_size=2).map(tuple),
+    st.sampled_from(QuorumRule),
+    TEXT,
+    st.lists(st.from_type(Backend), max_size=3).map(tuple),
+    NUMBER,
+    st.lists(st.from_type(Decision), max_size=3).map(tuple),
+)
 st.register_type_strategy(Document, DOCUMENT)
 
 

@@ -97,3 +97,16 @@ def alive(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_limit_is_drawn_nearer_for_one_kind_of_command_only(loop: Loop) -> None:
+    runner, results = Runner(loop), list[Result]()
+    runner.start("slow", "sleep 77", 60_000, results.append)
+    runner.start("other", "sleep 0.3", 60_000, results.append)
+    runner.limit("slow", boottime_ns() + 50 * NS_PER_MS)
+    runner.limit("slow", boottime_ns() + 60_000 * NS_PER_MS)  # never farther
+    deadline_ns = boottime_ns() + 20_000 * NS_PER_MS
+    while len(results) < 2:
+        assert boottime_ns() < deadline_ns, results
+        loop.run_once(10 * NS_PER_MS)
+    assert {result.label: result.timed_out for result in results} == {"slow": True, "other": False}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.unit.pcp.fake import Fake, Slowly, frame, report, serving
 from tests.unit.pools.loops import Ground, ground
 
 from pgvigil.ipc.errors import InvariantError
+from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pools import link as link_module
 from pgvigil.watchdog.pools.link import Answer, Link
@@ -148,7 +149,7 @@ def test_a_refused_login_is_told_and_not_tried_again_at_once(place: Ground) -> N
 
     with serving(connection, place.folder) as (host, port):
         link = place.link(host, port)
-        answer = ask(place, link, requests.node_count(), 1500)
+        answer = ask(place, link, requests.node_count())
         assert "refused the login" in answer.problem and len(servers) == 1
         assert "wrong" not in answer.problem
         link.close()
@@ -197,12 +198,25 @@ def test_a_password_file_that_others_may_read_is_told(place: Ground) -> None:
         link.close()
 
 
-def test_a_host_name_is_resolved_beside_the_loop(place: Ground) -> None:
+class Names:
+    """A resolver that knows a name only after it was asked to look it up, and then for good."""
+
+    def __init__(self) -> None:
+        self.looked_up: list[str] = []
+
+    def address(self, host: str) -> str | None:
+        return "127.0.0.1" if host in self.looked_up else None
+
+    def look_up(self, host: str, now_ns: int) -> None:
+        self.looked_up.append(host)
+
+
+def test_a_host_name_is_looked_up_and_used_once_it_is_known(place: Ground) -> None:
+    names = Names()
     with serving(lambda: Fake("4.3").answer) as (_, port):
-        link = place.link("localhost", port)
-        answer = ask(place, link, requests.node_count(), 5000)
-        # localhost may be ::1 first, where nobody listens.
-        assert answer.value == 2 or "refused" in answer.problem
+        link = Link(place.loop, cast(Resolver, names), place.target("pg01.example", port))
+        assert ask(place, link, requests.node_count()).value == 2
+        assert set(names.looked_up) == {"pg01.example"}
         link.close()
 
 

@@ -19,10 +19,11 @@ from tests.unit.pools.bench import (
     seen,
 )
 
+from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import DecisionKind, Intent
 from pgvigil.watchdog.pools.plan import Memory, Ordered, OrderKind
-from pgvigil.watchdog.pools.reconcile import refused
+from pgvigil.watchdog.pools.reconcile import carries_out, refused
 
 
 def order_of(pool: Pool) -> tuple[OrderKind, int] | None:
@@ -200,6 +201,28 @@ def test_what_pgpool_refused_is_not_waited_for() -> None:
     assert refused(memory, 0) is memory
 
 
+def test_what_was_ordered_may_come_about_until_a_while_after_it_was_seen() -> None:
+    pool = settled(Pool())
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 100 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns)
+    assert not carries_out(pool.memory, OrderKind.DETACH, 0, pool.now_ns)
+    pool.change(seen(1, up=False))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 9 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.DETACH, 1, pool.now_ns + 11 * NS_PER_S)
+    pool.agree(agreed_backend(1, UP, decision=3))
+    pool.answering = {1: True}
+    pool.step(10.0)
+    assert order_of(pool) == (OrderKind.ATTACH, 1)
+    assert carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 100 * NS_PER_S)
+    pool.change(seen(1))
+    pool.step()
+    assert carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 50 * NS_PER_S)
+    assert not carries_out(pool.memory, OrderKind.ATTACH, 1, pool.now_ns + 70 * NS_PER_S)
+
+
 # --- an attach by hand ------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +250,7 @@ def test_an_attach_by_hand_is_asked_for_once_and_not_undone() -> None:
 
 def test_an_attach_by_hand_that_is_not_agreed_on_is_undone_after_three_asks() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     asked, orders = 0, []
     for _ in range(15):
         plan = pool.step()
@@ -265,7 +288,7 @@ def test_an_attach_from_before_the_decision_was_seen_to_fit_is_older_news() -> N
 
 def test_a_newer_decision_makes_an_attach_by_hand_old_news() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     pool.step()
     pool.asking = frozenset({1})
     pool.agree(agreed_backend(1, DOWN, decision=3))
@@ -273,10 +296,18 @@ def test_a_newer_decision_makes_an_attach_by_hand_old_news() -> None:
     assert order_of(pool) == (OrderKind.DETACH, 1) and not pool.memory.by_hand
 
 
+def test_a_backend_that_is_up_without_having_waited_for_a_client_was_not_attached_by_hand() -> None:
+    """pgpool-II: a child that connects to a backend writes down that it is up, whatever has been decided meanwhile."""
+    pool = detached()
+    pool.change(seen(1))
+    pool.step()
+    assert (asks_of(pool), order_of(pool)) == ([], (OrderKind.DETACH, 1)) and not pool.memory.by_hand
+
+
 def test_an_attach_by_hand_while_the_node_was_cut_off_is_asked_for_later() -> None:
     pool = detached()
     known, pool.agreed = pool.agreed, None
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     for _ in range(10):
         assert pool.step().asks == ()
     pool.agreed = known
@@ -286,7 +317,7 @@ def test_an_attach_by_hand_while_the_node_was_cut_off_is_asked_for_later() -> No
 
 def test_while_pgpool_waits_for_our_failback_nothing_is_asked_beside_it() -> None:
     pool = detached()
-    pool.change(seen(1))
+    pool.change(seen(1, waiting=True))
     pool.busy = frozenset({1})
     assert pool.step().asks == () and pool.plan.order is None
     pool.busy = frozenset()

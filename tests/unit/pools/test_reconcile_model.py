@@ -7,7 +7,7 @@ over a connection that may be away for a while, and starts anew with a state of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +51,8 @@ class Model:
             self.coming.remove((due, backend_id, up))
         pool = self.pool
         pool.life = Incarnation(self.lives, self.lives)
-        pool.backends = tuple(seen(key, up, PRIMARY) if key == 0 else seen(key, up) for key, up in self.up.items())
+        idle = [seen(key, up, waiting=True) for key, up in self.up.items()]  # no client has come yet
+        pool.backends = tuple(replace(one, role=PRIMARY) if one.backend_id == 0 else one for one in idle)
         pool.answering = {key: self.answering[key] for key in BACKENDS}
         pool.agreed = None if self.isolated else self.kept
         pool.blind = not self.connected

@@ -139,8 +139,8 @@ def test_output_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     watching = Watching(tmp_path)
     path = tmp_path / "1.log"
     # It goes on until it sees its output cut, and then says one thing more.
-    size = "$(stat -c %s $FOLDER/1.log)"
-    text = f"while [ {size} -ge ${{n:-0}} ]; do n={size}; echo xxxxxxxxx; sleep 0.01; done; echo end"
+    line, size = "x" * 99, "$(stat -c %s $FOLDER/1.log)"
+    text = f"while [ {size} -ge ${{n:-0}} ]; do n={size}; echo {line}; sleep 0.01; done; echo end"
     watching.run(job(tmp_path, 1, text))
     assert watching.ended[1].error == "" and command.tail(str(path)).endswith("end") and path.stat().st_size < 1000
 

@@ -27,7 +27,7 @@ CALL = ("down", "timeout_ms=9000", "d=2", "h=pg-c", "p=5434", "m=0")
 
 
 class Callers:
-    """Writes down who calls; a report on backend 1 is a person's doing."""
+    """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -35,8 +35,8 @@ class Callers:
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         on_known(backend_id == 1, "detached by hand on pg01" if backend_id == 1 else "")
 
-    def echo(self, kind: DecisionKind, backend_id: int) -> str:
-        return "pgvigil itself did that" if backend_id == 3 else ""
+    def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
+        return backend_id == 3 and kind is not DecisionKind.FOLLOW
 
     def call_started(self, kind: DecisionKind, backend_id: int) -> None:
         self.log.append(f"{kind.value} {backend_id} started")
@@ -201,8 +201,8 @@ def test_without_a_document_the_list_is_empty() -> None:
 
 
 @pytest.mark.parametrize("kind", ["down", "up"])
-def test_what_pgvigil_ordered_itself_is_answered_and_never_asked_for(desk: Desk, kind: str) -> None:
-    reply = desk.ask("backend-ask", kind, "timeout_ms=9000", "d=3")
-    assert reply is not None and reply.final and reply.accepted and reply.message == "pgvigil itself did that"
-    assert desk.asked == []
-    assert [line.split()[-1] for line in desk.callers.log] == ["started", "ended"]
+def test_the_echo_of_an_order_that_is_agreed_no_more_is_not_asked_for(kind: str, desk: Desk) -> None:
+    reply = desk.ask("backend-ask", kind, "d=3")
+    assert reply is not None and reply.final and reply.accepted and "agreed otherwise now" in reply.message
+    assert desk.asked == [] and desk.callers.log == [f"{kind} 3 started", f"{kind} 3 ended"]
+    assert desk.ask("backend-ask", "follow", "d=3") is None and len(desk.asked) == 1

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from pgvigil.ipc.errors import CommandError
-from pgvigil.watchdog.carrier import MAX_WAITING, Carrier
+from pgvigil.watchdog.carrier import MAX_WAITING, Agreement, Carrier
 from pgvigil.watchdog.core import events
 from pgvigil.watchdog.core.messages import Ack
-from pgvigil.watchdog.core.record import Record, Stamp, blank_record
+from pgvigil.watchdog.core.record import Document, Record, Stamp, Voter, blank_record
 
 RECORD = blank_record("c", 1, 7)
 
@@ -120,3 +120,28 @@ def test_behind_a_disk_that_hangs_messages_have_a_limit_and_everything_else_has_
     assert bench.log[-1] == answer
     bench.carrier.carry([events.Persist(RECORD), *(send(number) for number in range(MAX_WAITING))])
     assert [type(item) for item in bench.log[-1:]] == [events.Note], "the next episode is said again"
+
+
+class Alone:
+    """A core that has just committed."""
+
+    def __init__(self, *voters: Voter) -> None:
+        self.agreed: Document | None = Document(Stamp(1, 2), 1, voters, 1000, False, ())
+
+    def agreed_at(self, now_ns: int) -> Document | None:
+        return self.agreed
+
+
+@pytest.mark.parametrize(("voters", "at_once"), [((Voter(1, 7),), False), ((Voter(1, 7), Voter(2, 8)), True)])
+def test_a_voter_that_is_alone_acts_only_on_what_it_has_written(voters: tuple[Voter, ...], at_once: bool) -> None:
+    disk = SlowDisk()
+    carrier = Carrier(disk, FakeVip([]), lambda: None, lambda effect: None)
+    core = Alone(*voters)
+    agreement = Agreement(core, carrier)
+    assert agreement.agreed_at(0) is core.agreed
+    assert agreement.agreed is core.agreed
+    carrier.carry([events.Persist(replace(RECORD, term=1))])
+    assert (agreement.agreed_at(0) is core.agreed) is at_once
+    disk.done = [1]
+    carrier.written()
+    assert agreement.agreed_at(0) is core.agreed

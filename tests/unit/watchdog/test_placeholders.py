@@ -84,3 +84,22 @@ def test_programs_may_read_the_environment_instead() -> None:
         "",
     )
     assert len(made) == len(placeholders.ORDER)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # pgpool-II 4.3.5 without backend_data_directory, as it called failback.
+        (
+            "3 10.77.0.5 5435  0 10.77.0.5 0 0 5432  10.77.0.5 5432",
+            "3 10.77.0.5 5435 - 0 10.77.0.5 0 0 5432 - 10.77.0.5 5432",
+        ),
+        ("1 db1 5432 /data 0 db0 0 0 5432 /data db0 5432", "1 db1 5432 /data 0 db0 0 0 5432 /data db0 5432"),
+        ("1 db1 5432 /data 0 db0 0 0 5432 db0 5432", "1 db1 5432 /data 0 db0 0 0 5432 - db0 5432"),
+        ('0 db0 5432  -1 "" 0 0 "" "" db0 5432', "0 db0 5432 - -1 - 0 0 - - db0 5432"),
+        ("1 db1 5432  0 db0 0 0 5432 ", "1 db1 5432 - 0 db0 0 0 5432 - - -"),
+    ],
+)
+def test_a_directory_that_pgpool_does_not_know_shifts_nothing(line: str, expected: str) -> None:
+    told = placeholders.values_of(placeholders.from_words(line.split()))
+    assert [told[letter] or "-" for letter in placeholders.ORDER] == expected.split()

@@ -22,8 +22,12 @@ from pgvigil.ipc.hashing import blake2b
 from pgvigil.watchdog import store as store_module
 from pgvigil.watchdog.core.record import (
     RECORD_FORMAT,
+    Backend,
+    BackendRole,
+    BackendStatus,
     Cause,
     Document,
+    Intent,
     QuorumRule,
     Record,
     Removed,
@@ -345,3 +349,20 @@ def test_a_record_of_the_second_format_means_a_majority_and_half_is_kept() -> No
     assert (record.document.quorum, record.document.tie_breaker) == (QuorumRule.MAJORITY, "")
     half = replace(NEW, document=replace(NEW.document, quorum=QuorumRule.HALF, tie_breaker="10.0.0.254"))
     assert unpack(pack(half)) == half
+
+
+def test_a_record_of_the_third_format_has_no_backends_and_its_commands_no_arguments() -> None:
+    """The fields `backends`, `decided` and `decisions` of the document, `arguments` and `detail` of an intent."""
+    assert NEW.document is not None
+    intent = Intent("escalation", "term 8", "once", 8, 4, 1, "done")
+    half = replace(NEW.document, intents=(intent,), quorum=QuorumRule.HALF, tie_breaker="10.0.0.254")
+    used = replace(NEW, document=half)
+    plain = codec.unpack(codec.encode(used))
+    assert isinstance(plain, tuple) and isinstance(plain[-1], tuple) and len(plain[-1]) == 9
+    record = codec.from_plain(Record, (3, *plain[1:]))
+    assert record == replace(used, format=3) and record.document is not None
+    assert (record.document.backends, record.document.decided, record.document.intents[0].arguments) == ((), 0, ())
+    assert raised_boot(record, "xyz").format == RECORD_FORMAT == 4
+    down = Backend(0, "db0", 5432, BackendStatus.DOWN, BackendRole.PRIMARY, "it failed", 2)
+    kept = replace(used, document=replace(half, backends=(down,), decided=2, intents=(replace(intent, detail="well"),)))
+    assert unpack(pack(kept)) == kept

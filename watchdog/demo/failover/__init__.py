@@ -1,0 +1,1 @@
+"""Three hosts with pgpool-II and PostgreSQL each: what pgvigil's consensus failover is shown and measured with."""
