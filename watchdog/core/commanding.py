@@ -88,12 +88,11 @@ class Commanding(Founding):
         self._end_intent(document, intent, UNKNOWN, "it may have run under an earlier leader")
 
     def _obsolete(self, document: Document, intent: Intent) -> bool:
-        """Whether nobody waits for it, or the primary to follow is none any more; what runs already runs to its end."""
+        """Whether it is to follow a primary that is none any more; what runs already runs to its end."""
         if intent.name != FOLLOW_PRIMARY or self._running(intent):
             return False
         primary = up_primary_of(document)
-        other = primary is None or id_of(intent.arguments, "m") != primary.backend_id
-        return other or not _awaited(document, intent)
+        return primary is None or id_of(intent.arguments, "m") != primary.backend_id
 
     def _give_up(self, document: Document, intent: Intent) -> None:
         """It is not started; its backend waits for the next primary."""
@@ -152,8 +151,3 @@ class Commanding(Founding):
     def on_command_ended(self, event: CommandEnded) -> None:
         """Keep the outcome until it can be noted in the document, so that no later leader wonders."""
         self.ended_commands[event.token] = (event.succeeded, event.detail)
-
-
-def _awaited(document: Document, intent: Intent) -> bool:
-    """Whether a backend still waits to follow by that very decision."""
-    return any(event_of(item.decision, item.backend_id) == intent.event for item in followers(document))

@@ -38,11 +38,6 @@ def following(*intents: Intent, primary_up: bool = True) -> Document:
     return agreed(backends=backends, decided=2, decisions=(made,), intents=intents)
 
 
-def follows(event: str, policy: str = "retry") -> Intent:
-    """An earlier leader has begun this."""
-    return Intent("follow_primary", event, policy, 1, 9, 1, "pending", ("d=2", "m=1"))
-
-
 # --- who may ask ------------------------------------------------------------------------------------
 
 
@@ -81,15 +76,6 @@ def test_an_operator_waits_for_a_follow_primary_that_runs() -> None:
     assert [item.intent.name for item in bench.started] == ["follow_primary"]
     bench.asks(3, KIND_UP, 2, operator=True, decision=2)
     assert bench.outcomes(3) == [Outcome.BUSY] and bench.state_of(2)[0] is DOWN
-
-
-def test_nobody_is_told_to_follow_a_primary_of_an_older_decision() -> None:
-    old, now = follows("decision 1 backend 2"), follows("decision 2 backend 2")
-    bench = BackendBench(policy="retry", doc=following(old)).leads()
-    assert [item.intent.event for item in bench.started] == ["decision 2 backend 2"]
-    assert [item.state for item in bench.doc.intents if item.event == old.event] == ["failed"]
-    again = BackendBench(policy="retry", doc=following(now)).leads()
-    assert [item.intent.event for item in again.started] == ["decision 2 backend 2"]
 
 
 # --- a hand-over in the middle ----------------------------------------------------------------------
