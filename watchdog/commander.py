@@ -67,8 +67,11 @@ class Commander:
         intent, now_ns = order.intent, boottime_ns()
         command = self._settings.commands.get(intent.name)
         leads = self._core.state is State.LEADER  # while it hands over, its lease may still run
-        if command is None or not leads or not self._core.lease_held_at(now_ns):
-            why = "none is configured on this node" if command is None else "the lease has ended"
+        document = self._core.document  # another leader may have settled it while this order waited (P17)
+        pending = document is not None and intent in document.intents
+        if command is None or not leads or not pending or not self._core.lease_held_at(now_ns):
+            why = "the lease has ended" if pending else "it has been settled meanwhile"
+            why = "none is configured on this node" if command is None else why
             self._say(Note(Level.WARNING, f"does not start {intent.name} for {intent.event}: {why}"))
             self._dispatch(CommandEnded(intent.token, False, f"not started: {why}"))
             return

@@ -33,6 +33,12 @@ def running(document: Document) -> Intent | None:
     return pending[0] if pending else None
 
 
+def commanding(document: Document) -> bool:
+    """Whether the outcome of a decision's command would be lost with this leader."""
+    names = (FAILOVER, FAILBACK, FOLLOW_PRIMARY)
+    return any(item.state == PENDING and item.name in names for item in document.intents)
+
+
 def answer_of(document: Document, ask: AskBackend) -> Answer | None:
     """The answer that stands in the document; None if there is none yet, so that the leader may decide."""
     if ask.kind is DecisionKind.FOLLOW:

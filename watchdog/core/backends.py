@@ -91,7 +91,9 @@ def tended_table(document: Document, views: Table, members: int, dropped: Collec
     for (backend_id, host, port), count in sorted(listed.items()):
         if backend_id not in known and count >= majority(members) and len(kept) < MAX_BACKENDS:
             known.add(backend_id)
-            kept.append(_as_seen(Backend(backend_id, host, port, UP, BackendRole.UNKNOWN, "", number), views))
+            new = _as_seen(Backend(backend_id, host, port, UP, BackendRole.UNKNOWN, "", number), views)
+            second = new.role is PRIMARY and primary_of(kept) is not None
+            kept.append(replace(new, role=STANDBY) if second else new)
     table = tuple(sorted(kept, key=lambda backend: backend.backend_id))
     return document if table == document.backends else replace(document, backends=table, decided=number)
 
@@ -161,7 +163,9 @@ def decided(document: Document, decision: Decision) -> Document:
     else:
         status = DOWN if decision.kind is DecisionKind.DOWN else UP
         table = _changed(table, replace(target, status=status, reason=decision.reason, decision=number))
-    decisions = (*document.decisions, decision)[-KEPT_DECISIONS:]
+    made = (*document.decisions, decision)
+    waited_for = {item.decision for item in table if item.status is DOWN and item.reason == FOLLOWS}
+    decisions = tuple(item for item in made[:-KEPT_DECISIONS] if item.number in waited_for) + made[-KEPT_DECISIONS:]
     return replace(document, backends=table, decided=number, decisions=decisions)
 
 

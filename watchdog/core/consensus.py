@@ -23,7 +23,7 @@ MAX_ARGUMENTS = 20
 MAX_ARGUMENT_BYTES = 1024
 MAX_REASON_BYTES = 400
 MAX_BACKEND_ID = 1023
-MAX_HOST_BYTES = 255
+MAX_HOST_BYTES = 128  # as in pgpool-II; with more, 64 backends would outgrow a message
 
 AskKey = tuple[int, int, int]  # node, boot, request
 

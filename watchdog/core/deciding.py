@@ -23,6 +23,7 @@ from pgvigil.watchdog.core.backends import (
     decided,
     event_of,
     first_table,
+    short,
     tended_table,
     unlisted,
     with_primary,
@@ -98,8 +99,8 @@ class Deciding(Asking):
             self._tell_ask(key, Outcome.BUSY, f"{self.label(self.me)} is not the leader")
         elif self.leads_by_half:
             self._tell_ask(key, Outcome.BUSY, "half of the voters carries the virtual IP and decides nothing")
-        elif key in self.told_asks:
-            self._tell_ask(key, *self.told_asks[key])
+        elif (key, record_id) in self.told_asks:
+            self._tell_ask(key, *self.told_asks[key, record_id])
         elif waiting is not None:
             if (waiting.ask, waiting.record_id) == (ask, record_id):
                 waiting.heard_ns, waiting.told = self.now_ns, ""
@@ -130,7 +131,7 @@ class Deciding(Asking):
             outcome, text = answer
             if outcome is not Outcome.BUSY:
                 del self.waiting[key]
-                self.told_asks[key] = answer
+                self.told_asks[key, waiting.record_id] = answer
                 if len(self.told_asks) > KEPT_ANSWERS:
                     del self.told_asks[next(iter(self.told_asks))]
             if text != waiting.told:
@@ -150,6 +151,8 @@ class Deciding(Asking):
             return Outcome.BUSY, f"waits for {busy.name} of {busy.event}"
         if document.paused and not ask.operator:
             return self._in_vain(waiting, "the cluster is paused: only an operator's word decides")
+        if ask.kind is DecisionKind.UP and not ask.operator and not self._member(waiting):
+            return Outcome.REFUSED, "refused: this takes the pgpool-II of a voter"
         if ask.kind is DecisionKind.PROMOTE:
             refusal = self._promotion_refusal(document, ask)
             if refusal is not None:
@@ -192,7 +195,7 @@ class Deciding(Asking):
 
     def _first_ask(self, backend: Backend) -> Waiting | None:
         wanted = (DecisionKind.DOWN, backend.backend_id, backend.decision)
-        asks = [item for item in self.waiting.values() if item.sender in self._members() and not item.ask.operator]
+        asks = [item for item in self.waiting.values() if self._member(item) and not item.ask.operator]
         return next((item for item in asks if (item.ask.kind, item.ask.backend_id, item.ask.decision) == wanted), None)
 
     # --- votes ------------------------------------------------------------------------------------
@@ -200,6 +203,10 @@ class Deciding(Asking):
     def _members(self) -> tuple[int, ...]:
         """Voters that run a pgpool-II."""
         return tuple(node for node in self.voter_ids if not self.witness(node))
+
+    def _member(self, waiting: Waiting) -> bool:
+        """P18: whether an ask is of a member, under the record that the document names."""
+        return waiting.sender in self._members() and self.is_voter(waiting.sender, waiting.record_id)
 
     def _fresh(self) -> dict[int, PoolView]:
         """What members have said lately, under the record that the document names (P18)."""
@@ -256,7 +263,7 @@ class Deciding(Asking):
         """P23 d: state, decision and intent are one change."""
         switchover = SWITCHOVER in asked
         asked = tuple(item for item in asked if item != SWITCHOVER)
-        decision = Decision(document.decided + 1, kind, backend_id, operator, by, reason)
+        decision = Decision(document.decided + 1, kind, backend_id, operator, by, short(reason))
         wanted = decided(document, decision)
         event = event_of(decision.number)
         if kind is DecisionKind.PROMOTE and not switchover:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from pgvigil.ipc.frames import Health, StopMode
+from pgvigil.watchdog.core.answers import commanding
 from pgvigil.watchdog.core.base import HandOver
 from pgvigil.watchdog.core.events import CloseGate, DropVip, Finished, HoldVip, Level, PeerView, SwitchOver
 from pgvigil.watchdog.core.leading import Leading
@@ -24,6 +25,8 @@ HALF_WAITS = (
     "half of the voters carries the virtual IP, and another leader by half comes two leases later at the earliest; it "
     "would cost an outage"
 )
+
+COMMAND_RUNS = "the command of a decision on a backend runs, and the next leader would not know its outcome; try again"
 
 
 class HandingOver(Leading):
@@ -83,6 +86,9 @@ class HandingOver(Leading):
         if self.leads_by_half:  # P9
             self.tell(wish, False, f"refused: {HALF_WAITS}")
             return
+        if self._commands_run():
+            self.tell(wish, False, f"refused: {COMMAND_RUNS}")
+            return
         fit = self._successors()
         chosen = [peer.node_id for peer in fit if to in (0, peer.node_id)]
         if not chosen:
@@ -94,6 +100,10 @@ class HandingOver(Leading):
             return
         wish.successor = chosen[0]
         self.begin_hand_over(wish)
+
+    def _commands_run(self) -> bool:
+        """P17: nobody after this leader would know how a decision's command ended."""
+        return self.document is not None and commanding(self.document)
 
     def begin_hand_over(self, hand_over: HandOver) -> None:
         """P8: stop renewing; close the gate; drop the VIP. The rest follows when the VIP is down."""
@@ -182,7 +192,7 @@ class HandingOver(Leading):
             self.better_since_ns = None
         elif self.better_since_ns is None:
             self.better_since_ns = self.now_ns
-        elif self.now_ns >= self.better_since_ns + 2 * self.lease_ns:
+        elif self.now_ns >= self.better_since_ns + 2 * self.lease_ns and not self._commands_run():
             self.better_since_ns = None
             reason = f"{self.label(fit[0].node_id)} has a higher priority and preempt is set"
             self.begin_hand_over(HandOver(reason, fit[0].node_id, 0, None, self.me, stop=False))

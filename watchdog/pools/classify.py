@@ -117,6 +117,9 @@ class _Case:
 
 
 def other_causes(parameters: Sequence[Parameter]) -> tuple[str, ...]:
-    """The settings in force by which pgpool-II itself may have detached a backend that works."""
+    """The settings in force by which pgpool-II itself may have detached a backend that works.
+
+    One that it does not list may be something that it always does: 4.2 always obeyed the end of a backend.
+    """
     values = {one.name: one.value for one in parameters}
-    return tuple(name for name in OTHER_CAUSES if values.get(name, "0").lower() not in OFF)
+    return tuple(name for name in OTHER_CAUSES if values.get(name, "unknown").lower() not in OFF)

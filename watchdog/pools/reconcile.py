@@ -60,9 +60,9 @@ def reconcile(memory: Memory, facts: Facts) -> Plan:
 
 
 def refused(memory: Memory, backend_id: int) -> Memory:
-    """pgpool-II did not take the newest order for a backend: nothing will come of it."""
+    """pgpool-II did not take the newest order for a backend: nothing will come of it, but maybe of one before it."""
     ordered = memory.ordered.get(backend_id)
-    if ordered is None:
+    if ordered is None or ordered.tries > 1:
         return memory
     return replace(memory, ordered={**memory.ordered, backend_id: replace(ordered, awaited=False)})
 

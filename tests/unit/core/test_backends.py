@@ -41,7 +41,7 @@ from pgvigil.watchdog.core.backends import (
     with_primary,
 )
 from pgvigil.watchdog.core.consensus import MAX_ARGUMENT_BYTES, MAX_HOST_BYTES
-from pgvigil.watchdog.core.messages import SeenStatus
+from pgvigil.watchdog.core.messages import Renew, SeenStatus
 from pgvigil.watchdog.core.record import (
     Backend,
     BackendRole,
@@ -163,6 +163,15 @@ def test_a_primary_that_is_agreed_to_be_down_is_not_taken_over() -> None:
     assert corrected_roles(document, views, 3).backends == document.backends
 
 
+def test_a_new_backend_is_no_second_primary() -> None:
+    document = agreed()
+    views = {node: (look(0, SeenStatus.DOWN), look(1), look(2), look(3, role=PRIMARY)) for node in (1, 2, 3)}
+    tended = tended_table(document, views, 3, ())
+    assert [item.backend_id for item in tended.backends if item.role is PRIMARY] == [0]
+    corrected = corrected_roles(tended, views, 3)
+    assert [item.backend_id for item in corrected.backends if item.role is PRIMARY] == [3]
+
+
 def test_pending_commands_are_never_forgotten() -> None:
     document = agreed()
     for number in range(40):
@@ -182,11 +191,13 @@ def test_the_newest_of_each_name_is_never_forgotten() -> None:
 
 def test_the_largest_document_fits_into_a_message() -> None:
     long = short("x" * 1000)
-    backends = tuple(
-        Backend(number, "h" * MAX_HOST_BYTES, 65535, DOWN, BackendRole.STANDBY, long, 2**40) for number in range(64)
-    )
+    host = "h" * MAX_HOST_BYTES
+    backends = tuple(Backend(number, host, 65535, DOWN, BackendRole.STANDBY, long, 2**40) for number in range(64))
     decisions = tuple(Decision(2**40 + number, PROMOTE, 1, True, 9, long) for number in range(16))
-    arguments = ("a" * MAX_ARGUMENT_BYTES,)
+    filled = replace(agreed(), backends=(replace(table()[0], host=host), replace(table()[1], host=host)))
+    asked = ("a" * MAX_ARGUMENT_BYTES,)
+    arguments = arguments_for(filled, decision(filled), asked)
+    assert sum(map(len, arguments)) > MAX_ARGUMENT_BYTES + 3 * MAX_HOST_BYTES
     intents = tuple(
         Intent("follow_primary", "decision 1099511627776 backend 63", "retry", 9, 9, 9, "pending", arguments, long)
         for _ in range(16)
@@ -194,6 +205,21 @@ def test_the_largest_document_fits_into_a_message() -> None:
     document = replace(agreed(size=9), backends=backends, decided=2**41, decisions=decisions, intents=intents)
     record = replace(blank_record("c", 1, 1), document=document)
     assert len(backends) == MAX_BACKENDS and codec.decode(Record, codec.encode(record)) == record
+    renewal = Renew(2**40, 2**40, 2**40, 60_000, document.stamp, document, document.stamp)
+    assert len(codec.encode(renewal)) <= codec.MAX_BIN_BYTES
+
+
+def test_backends_that_wait_to_follow_keep_their_decision() -> None:
+    standbys = tuple(replace(table(2)[1], backend_id=number) for number in range(1, 30))
+    document = replace(agreed(), backends=(table()[0], *standbys))
+    document = decided(document, decision(document, PROMOTE, 1))
+    document = with_primary(document, 1, document.decided, follow=True)
+    assert len(followers(document)) == 28
+    for done in range(28):
+        first = followers(document)[0]
+        document = decided(document, decision(document, KIND_UP, first.backend_id))
+        assert len(followers(document)) == 27 - done
+        assert len(document.decisions) <= 17
 
 
 @pytest.mark.parametrize(("event", "number"), [("decision 7", 7), ("decision 7 backend 2", 7), ("term 7", 0), ("", 0)])

@@ -13,6 +13,7 @@ from tests.unit.pcp.fake import PASSWORD, USER, Answer, Fake, Fields, frame, raw
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
 from pgvigil.ipc.loop import Loop
 from pgvigil.lifecheck.probes.resolver import Resolver
+from pgvigil.watchdog.pools.classify import OTHER_CAUSES
 from pgvigil.watchdog.pools.link import Link, Target
 
 LIMIT_S = 30
@@ -90,7 +91,7 @@ class FakePool:
     folder: Path
     nodes: list[Fields] = field(default_factory=list)
     failed: dict[int, int] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=lambda: dict.fromkeys(OTHER_CAUSES, "0"))
     orders: list[tuple[str, str]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     connections: int = 0

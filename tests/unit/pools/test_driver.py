@@ -301,9 +301,15 @@ def test_what_nothing_else_can_have_detached_was_detached_by_hand(counted: Scene
 
 @pytest.mark.parametrize("name", classify.OTHER_CAUSES)
 def test_a_setting_by_which_pgpool_detaches_by_itself_makes_it_a_failure(name: str, counted: Scene) -> None:
-    counted.pool.settings = {"port": "9999", name: "1"}
+    counted.pool.settings[name] = "1"
     by_hand, why = classified(counted)
     assert not by_hand and name in why
+
+
+def test_what_pgpool_does_not_list_it_may_do(counted: Scene) -> None:
+    del counted.pool.settings["failover_on_backend_shutdown"]
+    by_hand, why = classified(counted)
+    assert not by_hand and "failover_on_backend_shutdown" in why
 
 
 def test_a_failed_health_check_makes_it_a_failure(counted: Scene) -> None:

@@ -228,6 +228,16 @@ def test_what_pgpool_refused_is_not_waited_for() -> None:
     assert refused(memory, 0) is memory
 
 
+def test_an_order_that_was_taken_is_waited_for_when_its_repetition_is_refused() -> None:
+    pool = Pool()
+    pool.step()
+    pool.agree(agreed_backend(1, DOWN, decision=2))
+    pool.step()
+    assert len(orders_within(pool, 20)) > 1
+    memory = refused(pool.memory, 1)
+    assert carries_out(memory, OrderKind.DETACH, 1, pool.now_ns)
+
+
 def test_what_was_ordered_may_come_about_until_a_while_after_it_was_seen() -> None:
     pool = settled(Pool())
     pool.agree(agreed_backend(1, DOWN, decision=2))

@@ -62,6 +62,8 @@ class Stand:
 
     def order(self, name: str, event: str = "decision 5", arguments: tuple[str, ...] = ARGUMENTS) -> None:
         intent = Intent(name, event, "once", 7, 1, 3, "pending", arguments)
+        assert self.core.document is not None
+        self.core.document = replace(self.core.document, intents=(intent,))
         self.commander.start(StartCommand(intent, 0))
 
     def until(self, done: Callable[[], object]) -> None:
@@ -192,6 +194,22 @@ def test_an_escalation_waits_for_a_de_escalation_and_looks_at_the_lease_then(sta
     one.until(lambda: one.ended)
     assert one.ended[0].succeeded
     assert [note.text.partition(":")[0] for note in one.notes] == ["de_escalation for term 7", "escalation for term 8"]
+
+
+def test_an_order_that_waited_is_not_started_when_another_leader_has_settled_it(stand: Make, tmp_path: Path) -> None:
+    one = stand(de_escalation=f"until [ -e {tmp_path}/go ]; do sleep 0.02; done", failover=f"touch {tmp_path}/again")
+    one.commander.stepped(Tick())
+    one.stop_leading()
+    one.core.state = State.LEADER
+    one.order("failover")
+    # The lease is lost, another node leads and runs it, and this one leads again before the de-escalation has ended.
+    assert one.core.document is not None
+    settled = tuple(replace(intent, state="unknown") for intent in one.core.document.intents)
+    one.core.document = replace(one.core.document, intents=settled)
+    (tmp_path / "go").touch()
+    one.until(lambda: one.ended)
+    assert not one.ended[0].succeeded and "settled meanwhile" in one.ended[0].detail
+    assert one.runner.running == 0 and not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("before", [True, False])
