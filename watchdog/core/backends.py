@@ -263,10 +263,13 @@ def number_of(event: str) -> int:
 # --- arguments of commands --------------------------------------------------------------------------
 
 
-def arguments_for(document: Document, decision: Decision, asked: Sequence[str]) -> tuple[str, ...]:
+def arguments_for(
+    document: Document, decision: Decision, asked: Sequence[str], doubted: Collection[int] = ()
+) -> tuple[str, ...]:
     """pgpool-II's placeholders for failover and failback: as asked, and what was not asked from the table.
 
-    A new main node that is not up by the table is none: the lowest one that is takes its place.
+    A new main node that is not up by the table is none, and one of the `doubted` is one only if there are no others:
+    the lowest one that is up and not doubted takes its place.
     """
     table = document.backends
     down = decision.backend_id
@@ -277,9 +280,11 @@ def arguments_for(document: Document, decision: Decision, asked: Sequence[str]) 
     chosen = None if main is None else document.backend(main)
     kept = list(asked)
     barred = down if decision.kind is DecisionKind.DOWN else -1
-    if chosen is None or chosen.status is not UP or chosen.backend_id == barred:
+    able = [item for item in table if item.status is UP and item.backend_id != barred]
+    sound = [item for item in able if item.backend_id not in doubted] or able
+    if chosen not in sound:
         kept = [item for item in kept if item.split("=")[0] not in ("m", "H", "r", "R")]
-        chosen = next((item for item in table if item.status is UP and item.backend_id != barred), None)
+        chosen = sound[0] if sound else None
     filled = _places(document.backend(down), chosen, old, old_main(document, decision))
     missing = [f"{name}={value}" for name, value in filled.items() if value_of(kept, name) is None]
     return tuple(sorted((*kept, *missing)))

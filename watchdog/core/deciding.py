@@ -235,6 +235,11 @@ class Deciding(Asking):
         count = votes(backend.backend_id, backend.decision, asks, self._fresh(), members, rule)
         return count, needed(len(members), rule)
 
+    def _doubted(self, document: Document) -> tuple[int, ...]:
+        """Backends that somebody reports: two may be lost at once, and the second is no new main node."""
+        up = [backend for backend in document.backends if backend.status is UP]
+        return tuple(backend.backend_id for backend in up if self._votes(backend)[0] > 0)
+
     def _decide_by_views(self, document: Document) -> bool:
         """P23 c: what a majority of pgpool-IIs holds in quarantine is down."""
         for backend in document.backends:
@@ -270,7 +275,8 @@ class Deciding(Asking):
             wanted = with_primary(wanted, backend_id, decision.number, self.command(FOLLOW_PRIMARY) is not None)
         else:
             name = FAILBACK if kind is DecisionKind.UP else FAILOVER
-            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked))
+            doubted = self._doubted(document) if kind is DecisionKind.DOWN else ()
+            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked, doubted))
         self.propose(wanted)
 
     # --- the table --------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ BACKEND_MUTANTS = (
     _m(
         "d_state_number_and_intent_are_one_change",
         "deciding",
-        "            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked))\n",
+        "            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked, doubted))\n",
         "            pass\n",
     ),
     _m(
@@ -220,8 +220,14 @@ BACKEND_MUTANTS = (
     _m(
         "d_a_new_main_node_that_is_down_is_replaced",
         "backends",
-        "if chosen is None or chosen.status is not UP or chosen.backend_id == barred:",
-        "if chosen is None:",
+        "    if chosen not in sound:\n",
+        "    if chosen is None:\n",
+    ),
+    _m(
+        "d_a_new_main_node_is_none_that_is_reported_itself",
+        "deciding",
+        "if self._votes(backend)[0] > 0)",
+        "if False)",
     ),
     _m(
         "d_a_standby_that_fails_changes_no_role",

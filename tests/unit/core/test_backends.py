@@ -119,6 +119,18 @@ def test_a_new_main_node_that_cannot_be_is_replaced(asked: tuple[str, ...]) -> N
     assert id_of(found, "m") == 1 and "H=db1" in found
 
 
+@pytest.mark.parametrize(
+    ("asked", "doubted", "main"),
+    [((), (1,), 2), (("m=1", "R=/d1"), (1,), 2), (("m=2",), (1,), 2), (("m=2",), (1, 2), 2), ((), (1, 2), 1)],
+)
+def test_a_doubted_backend_is_the_new_main_node_only_if_all_are(
+    asked: tuple[str, ...], doubted: tuple[int, ...], main: int
+) -> None:
+    document = decided(agreed(), decision(agreed()))
+    found = arguments_for(document, document.decisions[-1], asked, doubted)
+    assert id_of(found, "m") == main and f"H=db{main}" in found and "R=/d1" not in found
+
+
 def test_without_any_backend_left_there_is_no_main_node() -> None:
     document = replace(agreed(), backends=table()[:1])
     document = decided(document, decision(document))

@@ -472,6 +472,14 @@ def test_p23d_a_new_main_node_that_is_down_is_replaced() -> None:
     assert bench.state_of(2) == (UP, PRIMARY) and bench.state_of(1) == (DOWN, STANDBY)
 
 
+def test_p23d_a_new_main_node_is_none_that_is_reported_itself() -> None:
+    bench = BackendBench().leads()
+    bench.sees(3, look(0), look(1, SEEN_DOWN, failed=True), look(2))
+    decided_by_two(bench)
+    bench.ends()
+    assert bench.state_of(0)[0] is DOWN and bench.state_of(2)[1] is PRIMARY and bench.state_of(1)[1] is STANDBY
+
+
 def test_p23d_a_standby_that_fails_changes_no_role() -> None:
     bench = BackendBench().leads()
     places = ("d=1", "m=2")
