@@ -49,20 +49,28 @@ class Classifier:
         self._clock = clock
         self._counts: dict[int, deque[Count]] = {}
         self._counted_ns = -COUNT_AGAIN_NS
+        self._left: list[PoolBackend] = []
+        """Of the round that is on its way: one question at a time, because orders wait in the same queue."""
 
     def count(self, view: View, now_ns: int) -> None:
-        """Read the counters again, if it is time."""
-        if now_ns < self._counted_ns + COUNT_AGAIN_NS:
+        """Read the counters again, if it is time and the last round is over."""
+        if self._left or now_ns < self._counted_ns + COUNT_AGAIN_NS:
             return
         self._counted_ns = now_ns
-        for backend in view.backends:
-            self._count_one(backend, view.incarnation)
+        self._left = list(view.backends)
+        self._count_next(view.incarnation)
 
-    def _count_one(self, backend: PoolBackend, incarnation: Incarnation | None) -> None:
+    def _count_next(self, incarnation: Incarnation | None) -> None:
+        if not self._left:
+            return
+        backend = self._left[0]
+
         def got(answer: Answer[HealthStats]) -> None:
             if answer.value is not None:
                 kept = self._counts.setdefault(backend.backend_id, deque(maxlen=KEPT_COUNTS))
                 kept.append(Count(self._clock(), incarnation, answer.value.fail))
+            del self._left[0]
+            self._count_next(incarnation)
 
         self._link.ask(requests.health_stats(backend.backend_id), got, LIMIT_MS)
 

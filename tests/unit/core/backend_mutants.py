@@ -183,8 +183,8 @@ BACKEND_MUTANTS = (
     _m(
         "d_state_number_and_intent_are_one_change",
         "deciding",
-        "            wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked, doubted))\n",
-        "            pass\n",
+        "wanted = self.with_command(wanted, name, event, arguments_for(wanted, decision, asked, doubted))",
+        "pass",
     ),
     _m(
         "d_callers_wait_for_the_command_and_get_its_end",

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.unit.pools.bench import DOWN, PRIMARY, STANDBY, UP, document
@@ -17,10 +19,14 @@ from tests.unit.watchdog.peers_lab import settings
 from pgvigil.ipc.clock import NS_PER_MS, NS_PER_S, boottime_ns
 from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.core import events
+from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, DecisionKind, Document
 from pgvigil.watchdog.pools import classify, driver, reconcile, watcher
+from pgvigil.watchdog.pools.classify import Classifier
 from pgvigil.watchdog.pools.driver import FIRST_REQUEST, Pools
+from pgvigil.watchdog.pools.link import Answer
 from pgvigil.watchdog.pools.opening import Unwatched, open_pools, wanted
+from pgvigil.watchdog.pools.view import PoolBackend, View
 from pgvigil.watchdog.settings import PgpoolSettings, Settings
 
 
@@ -276,6 +282,25 @@ def test_a_call_keeps_orders_away_until_a_while_after_it(scene: Scene) -> None:
 
 
 # --- by hand, or failed? ----------------------------------------------------------------------------------------------
+
+
+def test_the_counts_of_many_backends_keep_nobody_else_from_asking(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as pgpool-II takes, which is more than the queue does."""
+    monkeypatch.setattr(scene.pools.link, "ask", lambda *words: asked.append(words))
+    asked: list[tuple[Any, ...]] = []
+    counter = Classifier(scene.pools.link, scene.pools._prober, boottime_ns)
+    backends = [PoolBackend(number, "db", 5432, SeenStatus.UP, BackendRole.STANDBY) for number in range(64)]
+    counter.count(View(1, None, tuple(backends)), boottime_ns())
+    for number in range(64):
+        assert len(asked) == number + 1  # the next one follows the answer
+        counter.count(View(1, None, tuple(backends)), boottime_ns() + 2 * classify.COUNT_AGAIN_NS)
+        assert len(asked) == number + 1  # no second round beside this one
+        asked[-1][1](Answer(None, "no answer") if number == 3 else Answer(SimpleNamespace(fail=7)))
+    assert len(asked) == 64 and set(counter._counts) == set(range(64)) - {3}
+    counter.count(View(1, None, tuple(backends)), boottime_ns() + 2 * classify.COUNT_AGAIN_NS)
+    assert len(asked) == 65
 
 
 def classified(scene: Scene) -> tuple[bool, str]:
