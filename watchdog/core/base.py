@@ -230,6 +230,7 @@ class Base(ABC):
         self.waiting: dict[AskKey, Waiting] = {}
         self.told_asks: dict[tuple[AskKey, int], tuple[Outcome, str]] = {}  # by ask and its record
         self.table_since_ns: int | None = None
+        self.unwatched_since_ns: int | None = None
         self.unlisted_since_ns: dict[int, int] = {}
         self.roles_since: tuple[tuple[Backend, ...], int] | None = None
         self.doubt_until_ns = 0

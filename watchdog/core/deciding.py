@@ -48,6 +48,7 @@ TABLE_NS = 5_000 * NS_PER_MS
 ROLES_NS = 3_000 * NS_PER_MS
 KEPT_ANSWERS = 256
 SWITCHOVER = "switchover"
+UNWATCHED = "refused: no pgpool-II is watched, so no backend is known: set [pgpool] pcp_user and pcp_password_file"
 
 
 class Deciding(Asking):
@@ -63,6 +64,7 @@ class Deciding(Asking):
         if document is None or not self._may_decide():
             return
         self._forget_silent()
+        self._look_for_watchers()
         if self._answer_all(document) or document.paused or running(document) is not None:
             return
         if self._decide_by_views(document) or self._tend_table(document):
@@ -80,6 +82,7 @@ class Deciding(Asking):
         self.told_asks.clear()
         self.unlisted_since_ns.clear()
         self.table_since_ns = None
+        self.unwatched_since_ns = None
         self.roles_since = None
 
     # --- asks -------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ class Deciding(Asking):
         answer = answer_of(document, ask)
         busy = running(document)
         if answer is not None:
-            return answer
+            return (Outcome.REFUSED, UNWATCHED) if answer[0] is Outcome.BUSY and self._unwatched(document) else answer
         if busy is not None:
             waiting.since_ns = self.now_ns
             return Outcome.BUSY, f"waits for {busy.name} of {busy.event}"
@@ -308,6 +311,19 @@ class Deciding(Asking):
         self.propose(wanted)
         return True
 
+    def _look_for_watchers(self) -> None:
+        """Since when no member has said anything of its pgpool-II, not even that it does not answer."""
+        views = [view for node in self._members() if (view := self._newest_view(node)) is not None]
+        if any(self.now_ns < view.taken_ns + ALIVE_NS for view in views):
+            self.unwatched_since_ns = None
+        elif self.unwatched_since_ns is None:
+            self.unwatched_since_ns = self.now_ns
+
+    def _unwatched(self, document: Document) -> bool:
+        """Whether a table is missing that nobody is going to bring."""
+        since_ns = self.unwatched_since_ns
+        return not document.backends and since_ns is not None and self.now_ns >= since_ns + TABLE_NS
+
     def _first_table(self, document: Document, views: dict[int, tuple[SeenBackend, ...]]) -> bool:
         if not views:
             self.table_since_ns = None
@@ -344,5 +360,5 @@ class Deciding(Asking):
         timeout_ns = self.settings.consensus.timeout_ms * NS_PER_MS
         due += [item.since_ns + timeout_ns for item in self.waiting.values()]
         due += [since_ns + TABLE_NS for since_ns in self.unlisted_since_ns.values()]
-        due += [] if self.table_since_ns is None else [self.table_since_ns + TABLE_NS]
+        due += [at + TABLE_NS for at in (self.table_since_ns, self.unwatched_since_ns) if at is not None]
         return due if self.roles_since is None else [*due, self.roles_since[1] + ROLES_NS]

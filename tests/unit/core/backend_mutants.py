@@ -356,6 +356,13 @@ BACKEND_MUTANTS = (
         "self.now_ns + 1\n        self.seen_number",
     ),
     _m(
+        "f_where_nobody_watches_a_report_is_refused",
+        "deciding",
+        "if answer[0] is Outcome.BUSY and self._unwatched(document)",
+        "if False",
+    ),
+    _m("f_a_pgpool_that_does_not_answer_yet_is_waited_for", "deciding", "< view.taken_ns + ALIVE_NS", "< 0"),
+    _m(
         "f_a_role_that_was_never_known_is_learned",
         "backends",
         "            table = _changed(table, replace(backend, role=role))\n",

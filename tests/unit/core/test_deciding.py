@@ -710,3 +710,25 @@ def test_p23f_a_role_that_was_never_known_is_learned() -> None:
             bench.sees(node, look(0), look(1), look(2))
         bench.stay(bench.now_ms + 900)
     assert bench.state_of(2) == (UP, STANDBY)
+
+
+def test_p23f_where_nobody_watches_a_report_is_refused() -> None:
+    bench = BackendBench(doc=document()).leads()
+    for _ in range(4):
+        bench.asks(2)
+        assert bench.outcomes(2)[-1] is Outcome.BUSY
+        bench.stay(bench.now_ms + 1000)
+    bench.asks(2)
+    bench.stay(bench.now_ms + 1500)
+    assert bench.outcomes(2)[-1] is Outcome.REFUSED and "pcp_user" in bench.text(2)
+    bench.asks(3, FOLLOW)
+    assert bench.outcomes(3) == [Outcome.DONE]
+
+
+def test_p23f_a_pgpool_that_does_not_answer_yet_is_waited_for() -> None:
+    bench = BackendBench(doc=document()).leads()
+    for _ in range(8):
+        bench.sees(3, problem="its pgpool-II has not answered for a while")
+        bench.asks(2)
+        bench.stay(bench.now_ms + 1000)
+    assert set(bench.outcomes(2)) == {Outcome.BUSY}
