@@ -23,7 +23,9 @@ ORDER_MS = 60_000
 LEAST_MS, MOST_MS = 1000, 3_600_000
 GRACE_MS = 5000
 MAX_REASON = 400
-TIMEOUT = "timeout_ms"
+MAX_DIGITS = 19
+TIMEOUT, ASKED = "timeout_ms", "asked_ns"
+RESTARTED = "unknown: watchdog main was restarted meanwhile, and what was decided since may be newer"
 
 CALLS = {"down": DecisionKind.DOWN, "up": DecisionKind.UP, "follow": DecisionKind.FOLLOW}
 SAID = {
@@ -38,6 +40,9 @@ class Callers(Protocol):
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Of a report of DOWN: whether it is a person's doing, and why; soon, or at once."""
+
+    def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Whether the newest view of this node's pgpool-II has it down, and why not; as soon as there is a view."""
 
     def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
         """Whether the report is only the echo of an order of ours that is not agreed any more."""
@@ -66,6 +71,7 @@ class BackendControl:
         self._document = document
         self._listing = listing
         self._callers = callers
+        self._began_ns = boottime_ns()
 
     def verbs(self) -> dict[str, Verb]:
         """All of them, by name."""
@@ -102,10 +108,15 @@ class BackendControl:
     def _ask(self, address: bytes, request: frames.Request) -> None:
         """The body of `pgvigil failover|failback|follow-primary`: kind, time limit, placeholders."""
         try:
-            kind, limit_ms, arguments = _read(request.arguments)
+            kind, limit_ms, asked_ns, arguments = _read(request.arguments)
             backend_id = int(placeholders.values_of(arguments)["d"])
         except ConfigError as error:
             self._control.refuse(address, request, str(error))
+            return
+        again = asked_ns < self._began_ns
+        if again and kind is DecisionKind.UP:
+            # Under the number that is newest now it would take back what was decided in between.
+            self._control.refuse(address, request, RESTARTED)
             return
         number = self._wait(address, request, limit_ms, lambda: self._callers.call_ended(kind, backend_id))
         if number is None:
@@ -117,10 +128,18 @@ class BackendControl:
             reason = why if operator else SAID[kind]
             self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
 
+        def still(down: bool, why: str) -> None:
+            if down:
+                self._callers.classify(backend_id, known)
+            else:
+                self._control.answer(Answer(number, True, False, f"refused: {why}"))
+
         if self._callers.outdated(kind, backend_id):
             # As a wish of its own it would take back the newer decision.
             text = f"pgvigil itself had ordered this at its pgpool-II, but backend {backend_id} is agreed otherwise now"
             self._control.answer(Answer(number, True, True, text))
+        elif kind is DecisionKind.DOWN and again:
+            self._callers.still_down(backend_id, still)
         elif kind is DecisionKind.DOWN:
             self._callers.classify(backend_id, known)
         else:
@@ -141,7 +160,8 @@ class BackendControl:
         return self._control.wait(address, request, limit_ms + GRACE_MS, on_end)
 
 
-def _read(words: Sequence[str]) -> tuple[DecisionKind, int, tuple[str, ...]]:
+def _read(words: Sequence[str]) -> tuple[DecisionKind, int, int, tuple[str, ...]]:
+    """Kind, time limit, the instant of the first asking, placeholders."""
     kind = CALLS.get(words[0]) if words else None
     if kind is None:
         raise ConfigError(f"'{words[0][:80] if words else ''}', expected one of {', '.join(CALLS)}")
@@ -149,10 +169,13 @@ def _read(words: Sequence[str]) -> tuple[DecisionKind, int, tuple[str, ...]]:
     limit = told.pop(TIMEOUT, str(ORDER_MS))
     if not limit.isascii() or not limit.isdigit() or not LEAST_MS <= int(limit[:9]) <= MOST_MS:
         raise ConfigError(f"{TIMEOUT} is '{limit[:80]}', expected {LEAST_MS} to {MOST_MS}")
+    asked = told.pop(ASKED, str(boottime_ns()))
+    if not asked.isascii() or not asked.isdigit() or len(asked) > MAX_DIGITS:
+        raise ConfigError(f"{ASKED} is '{asked[:80]}', expected nanoseconds since the machine started")
     for letter in told:
         if letter not in placeholders.ORDER:
             raise ConfigError(f"'{letter[:80]}' is no placeholder, expected one of {placeholders.shown_order()}")
     arguments = tuple(f"{letter}={placeholders.checked(letter, word)}" for letter, word in told.items())
     if not told.get("d", "").strip().isdigit():
         raise ConfigError(f"%d is '{told.get('d', '')[:80]}', expected the id of a backend")
-    return kind, int(limit), arguments
+    return kind, int(limit), int(asked), arguments

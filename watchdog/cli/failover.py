@@ -32,7 +32,8 @@ def call(options: argparse.Namespace) -> int:
     kind = KINDS[options.command]
 
     def content(left_ms: int) -> tuple[str, ...]:
-        return (kind, f"timeout_ms={max(1000, left_ms - MARGIN_MS)}", *arguments)
+        # A watchdog main that has started since knows by this that much may have been decided since.
+        return (kind, f"timeout_ms={max(1000, left_ms - MARGIN_MS)}", f"asked_ns={begun_ns}", *arguments)
 
     client = InsistingClient(node.endpoint_of(node.run_dir_of(options)))
     try:

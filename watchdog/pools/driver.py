@@ -36,6 +36,8 @@ logger = logging.getLogger("pgvigil")
 
 STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
+SEEN_LIMIT_NS = 10 * NS_PER_S
+"""So long a report that watchdog main hears again after its own start waits for the first view."""
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
 CAUSES = {
@@ -96,6 +98,7 @@ class Pools:
         self._memory = Memory()
         self._probes: dict[int, Probed] = {}
         self._asks: dict[int, Ask] = {}
+        self._unseen: list[tuple[int, int, Callable[[bool, str], None]]] = []
         self._number = FIRST_REQUEST
         self._ordering = False
         self._due_ns = 0
@@ -174,6 +177,24 @@ class Pools:
         order, status = CAUSES[kind]
         return table.status is not status and carries_out(self._memory, order, backend_id, self._clock())
 
+    def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Of a report that an earlier watchdog main has heard: whether pgpool-II still has that backend down."""
+        self._unseen.append((backend_id, self._clock() + SEEN_LIMIT_NS, on_known))
+        self._soon()
+
+    def _tell_still_down(self, now_ns: int) -> None:
+        view = self._watcher.view
+        waiting, self._unseen = self._unseen, []
+        for backend_id, until_ns, on_known in waiting:
+            one = None if view is None else view.backend(backend_id)
+            if view is None and now_ns < until_ns:
+                self._unseen.append((backend_id, until_ns, on_known))
+            elif view is None:
+                on_known(False, f"watchdog main was restarted meanwhile, and {self._watcher.problem}")
+            else:
+                text = f"outdated, backend {backend_id} is not down at its pgpool-II any more; this was asked before"
+                on_known(one is not None and one.down, text)
+
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
 
@@ -233,6 +254,7 @@ class Pools:
             self._ask(ask, now_ns)
         if plan.order is not None:
             self._carry_out(plan.order)
+        self._tell_still_down(now_ns)
 
     def _problem(self, now_ns: int) -> str:
         view = self._watcher.view

@@ -74,6 +74,10 @@ class Unwatched:
         """There are no orders of ours."""
         return False
 
+    def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Nobody knows, so it is not repeated."""
+        on_known(False, f"watchdog main was restarted meanwhile, and {NOT_WATCHED}")
+
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Nobody knows, so it has failed."""
         on_known(False, NOT_WATCHED)

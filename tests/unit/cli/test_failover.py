@@ -13,6 +13,7 @@ from tests.unit.cli.test_membership import answering
 
 from pgvigil.ipc import frames
 from pgvigil.ipc.channel import ControlServer
+from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.endpoints import control_endpoint
 from pgvigil.watchdog.cli import codes, failover, parser
 from pgvigil.watchdog.cli.__main__ import main
@@ -52,7 +53,7 @@ def test_what_is_asked(folder: Path, capsys: Capture, command: str, kind: str) -
     ):
         assert main([command, *WORDS]) == codes.OK
     (request,) = asked
-    assert (request.verb, request.arguments[0], request.arguments[2:]) == ("backend-ask", kind, VALUES)
+    assert (request.verb, request.arguments[0], request.arguments[3:]) == ("backend-ask", kind, VALUES)
     assert 100_000 < int(request.arguments[1].removeprefix("timeout_ms=")) <= 119_000
     name = "follow-primary" if kind == "follow" else command
     captured = capsys.readouterr()
@@ -66,8 +67,8 @@ def test_what_pgpool_writes_when_no_node_is_left(folder: Path) -> None:
     with running(folder, answering(asked, (True, True, "done"))):
         assert main(["failover", "2", "pg-c", "5434", "", "-1", "", "0", "-1", "", "", "", ""]) == codes.OK
         assert main(["failover", "--timeout", "30", "2"]) == codes.OK
-    assert asked[0].arguments[6:8] == ("m=-1", "H=") and asked[0].arguments[9] == "P=-1"
-    assert asked[1].arguments[2:] == ("d=2",)
+    assert asked[0].arguments[7:9] == ("m=-1", "H=") and asked[0].arguments[10] == "P=-1"
+    assert asked[1].arguments[3:] == ("d=2",)
 
 
 def test_a_failure_is_exit_code_1_with_the_reason(folder: Path, capsys: Capture) -> None:
@@ -129,6 +130,7 @@ def test_a_watchdog_main_that_restarts_is_asked_again_with_the_same_values(folde
         except BaseException as error:
             failures.append(error)
 
+    begun_ns = boottime_ns()
     thread = threading.Thread(target=lives)
     thread.start()
     assert main(["failover", *WORDS]) == codes.OK
@@ -136,5 +138,7 @@ def test_a_watchdog_main_that_restarts_is_asked_again_with_the_same_values(folde
     thread.join(10)
     assert failures == []
     first, second = asked
-    assert first.arguments[2:] == second.arguments[2:] == VALUES and first.request_id == second.request_id
+    assert first.arguments[3:] == second.arguments[3:] == VALUES and first.request_id == second.request_id
+    asked_ns = int(first.arguments[2].removeprefix("asked_ns="))
+    assert first.arguments[2] == second.arguments[2] and begun_ns <= asked_ns <= boottime_ns()  # that of the first
     assert "backend 0 is down" in capsys.readouterr().err

@@ -375,6 +375,25 @@ def test_an_order_that_is_carried_out_late_is_not_taken_for_a_wish(scene: Scene)
     assert not scene.pools.outdated(DecisionKind.DOWN, 0) and not scene.pools.outdated(DecisionKind.DOWN, 9)
 
 
+def test_whether_a_backend_is_still_down_is_told_with_the_first_view(scene: Scene) -> None:
+    known: list[bool] = []
+    scene.pool.nodes[1]["status"] = "3"
+    for backend_id in (0, 1, 9):
+        scene.pools.still_down(backend_id, lambda down, why: known.append(down))
+    assert known == []
+    scene.until(lambda: len(known) == 3)
+    assert known == [False, True, False]
+
+
+def test_what_is_not_seen_for_long_is_not_repeated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "SEEN_LIMIT_NS", 0)
+    known: list[tuple[bool, str]] = []
+    scene.pool.deaf = True
+    scene.pools.still_down(1, lambda down, why: known.append((down, why)))
+    scene.until(lambda: bool(known))
+    assert known[0][0] is False and "watchdog main was restarted meanwhile" in known[0][1]
+
+
 def test_a_backend_that_nobody_knows_has_failed(scene: Scene) -> None:
     known: list[tuple[bool, str]] = []
     scene.pools.classify(9, lambda by_hand, why: known.append((by_hand, why)))
@@ -396,7 +415,8 @@ def test_without_user_and_password_nothing_is_watched() -> None:
     pools.call_started(DecisionKind.DOWN, 1)
     pools.call_ended(DecisionKind.DOWN, 1)
     pools.classify(1, lambda by_hand, why: known.append((by_hand, why)))
-    assert known[0][0] is False and "pcp_user" in known[0][1]
+    pools.still_down(1, lambda down, why: known.append((down, why)))
+    assert [by_hand for by_hand, _ in known] == [False, False] and all("pcp_user" in why for _, why in known)
     pools.close()
     loop.close()
 

@@ -27,13 +27,20 @@ CALL = ("down", "timeout_ms=9000", "d=2", "h=pg-c", "p=5434", "m=0")
 
 
 class Callers:
-    """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order."""
+    """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order.
+
+    Backend 2 is still down.
+    """
 
     def __init__(self) -> None:
         self.log: list[str] = []
 
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         on_known(backend_id == 1, "detached by hand on pg01" if backend_id == 1 else "")
+
+    def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        self.log.append(f"still {backend_id}")
+        on_known(backend_id == 2, "outdated, it is up")
 
     def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
         return backend_id == 3 and kind is not DecisionKind.FOLLOW
@@ -109,6 +116,7 @@ def test_a_plain_promote_runs_no_failover_command_and_a_switchover_does(desk: De
         (("backend-ask", "down", "d=1", "h=$(id)"), "%h is '$(id)'"),
         (("backend-ask", "down", "d=1", "x=1"), "'x' is no placeholder"),
         (("backend-ask", "down", "d=1", "timeout_ms=1"), "timeout_ms is '1', expected 1000 to 3600000"),
+        (("backend-ask", "down", "d=1", "asked_ns=-1"), "asked_ns is '-1', expected nanoseconds"),
         (("backend-ask", "down", "d=1", "timeout_ms=99999999999"), "expected 1000 to 3600000"),
     ],
 )
@@ -206,3 +214,19 @@ def test_the_echo_of_an_order_that_is_agreed_no_more_is_not_asked_for(kind: str,
     assert reply is not None and reply.final and reply.accepted and "agreed otherwise now" in reply.message
     assert desk.asked == [] and desk.callers.log == [f"{kind} 3 started", f"{kind} 3 ended"]
     assert desk.ask("backend-ask", "follow", "d=3") is None and len(desk.asked) == 1
+
+
+def test_what_an_earlier_watchdog_main_was_asked_takes_back_nothing_newer(desk: Desk) -> None:
+    """The command line asks again after a restart, and would get the number of a decision that it never knew."""
+    before, since = f"asked_ns={boottime_ns() - 60_000 * NS_PER_MS}", f"asked_ns={boottime_ns()}"
+    reply = desk.ask("backend-ask", "up", before, "d=2")
+    assert reply is not None and (reply.final, reply.accepted) == (True, False)
+    assert reply.message.startswith("unknown: watchdog main was restarted") and desk.callers.log == []
+    reply = desk.ask("backend-ask", "down", before, "d=1")
+    assert reply is not None and (reply.final, reply.message) == (True, "refused: outdated, it is up")
+    assert desk.callers.log == ["down 1 started", "still 1", "down 1 ended"] and desk.asked == []
+    assert desk.ask("backend-ask", "down", before, "d=2", "m=0") is None  # still down: it may be repeated
+    assert desk.ask("backend-ask", "follow", before, "d=2") is None
+    assert desk.ask("backend-ask", "up", since, "d=2") is None
+    assert [one.kind for one in desk.asked] == [DecisionKind.DOWN, DecisionKind.FOLLOW, DecisionKind.UP]
+    assert desk.asked[0].arguments == ("d=2", "m=0")
