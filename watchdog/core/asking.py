@@ -16,9 +16,12 @@ from pgvigil.watchdog.core.consensus import MAX_ASKS, PoolView, Wanted, ask_prob
 from pgvigil.watchdog.core.events import AskDecision, BackendsSeen, Level
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import AskBackend, Outcome, Seen, TellBackend
+from pgvigil.watchdog.core.record import DecisionKind
 from pgvigil.watchdog.core.states import State
 
 REPEAT_NS = 1_000 * NS_PER_MS
+LEAST_UNLED_MS = 10_000
+"""At least so long a report waits for a leader: the next one is found sooner, if there is a majority."""
 
 
 class Asking(Commanding):
@@ -110,9 +113,13 @@ class Asking(Commanding):
 
     def repeat_asks(self) -> None:
         """Ask the leader, or again; end what has waited for too long."""
+        if self.agreed_now() is not None:
+            self.led_ns = self.now_ns
         for wanted in tuple(self.wanted.values()):
             if self.now_ns >= wanted.until_ns:
                 self._ask_ends(wanted, False, self._no_decision(wanted))
+            elif self.now_ns >= self.led_ns + self._unled_ms() * NS_PER_MS and self._is_report(wanted):
+                self._ask_ends(wanted, False, self._unled(wanted))
             elif self.now_ns >= wanted.next_ask_ns:
                 wanted.next_ask_ns = self.now_ns + min(self.renew_ns, REPEAT_NS)
                 self._ask_leader(wanted)
@@ -161,6 +168,19 @@ class Asking(Commanding):
         why = wanted.why_not or "no answer of the leader"
         return f"{'unknown' if wanted.asked else 'refused'}: {why}; see `pgvigil backend list`"
 
+    def _is_report(self, wanted: Wanted) -> bool:
+        """A report of a failure: pgpool-II does nothing else until it is answered, and what it sees stays said."""
+        return wanted.kind is DecisionKind.DOWN and not wanted.operator
+
+    def _unled_ms(self) -> int:
+        return max(self.settings.consensus.timeout_ms, LEAST_UNLED_MS)
+
+    def _unled(self, wanted: Wanted) -> str:
+        why = wanted.why_not or "there is no leader to ask"
+        said = f"nothing was agreed within {self._unled_ms()} ms ({why})"
+        alone = "the backend stays down on this pgpool-II alone until the cluster decides"
+        return f"{'unknown' if wanted.asked else 'refused'}: {said}: {alone}"
+
     def refuse_asks(self, why: str) -> None:
         """A node that ends answers everybody first."""
         for wanted in tuple(self.wanted.values()):
@@ -170,4 +190,5 @@ class Asking(Commanding):
     def asking_wake_ns(self) -> list[int]:
         """When something is to be said again, or is over."""
         due = [at for item in self.wanted.values() for at in (item.next_ask_ns, item.until_ns)]
+        due += [self.led_ns + self._unled_ms() * NS_PER_MS for item in self.wanted.values() if self._is_report(item)]
         return due if self.seen is None or self.state is State.STOPPED else [*due, self.next_seen_ns]

@@ -227,6 +227,7 @@ class Base(ABC):
         self.next_seen_ns = now_ns
         self.pools: dict[int, PoolView] = {}
         self.wanted: dict[int, Wanted] = {}
+        self.led_ns = now_ns  # when something was agreed last
         self.waiting: dict[AskKey, Waiting] = {}
         self.told_asks: dict[tuple[AskKey, int], tuple[Outcome, str]] = {}  # by ask and its record
         self.table_since_ns: int | None = None

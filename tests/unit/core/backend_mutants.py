@@ -69,6 +69,14 @@ BACKEND_MUTANTS = (
         "            if self.now_ns >= wanted.until_ns:\n",
         "            if False:\n",
     ),
+    _m("b_a_report_does_not_wait_long_for_a_leader", "asking", " and self._is_report(wanted):", " and False:"),
+    _m("b_a_report_does_not_wait_long_for_a_leader", "asking", " and self._is_report(wanted):", ":"),
+    _m(
+        "b_a_report_waits_while_there_is_a_leader",
+        "asking",
+        "            self.led_ns = self.now_ns\n",
+        "            pass\n",
+    ),
     _m("b_at_most_64_asks_wait_on_a_node", "consensus", "MAX_ASKS = 64", "MAX_ASKS = 65"),
     _m(
         "b_a_report_of_a_failure_is_answered_by_the_decision_that_others_brought_about",

@@ -181,6 +181,39 @@ def test_p23b_every_ask_ends_at_its_time() -> None:
         assert bench.core.wanted == {}
 
 
+def stay_alone(bench: BackendBench, until_ms: int) -> None:
+    """Ten steps a second, and nobody says anything."""
+    for at_ms in range(int(bench.now_ms) + 100, until_ms + 1, 100):
+        bench.at(at_ms)
+
+
+def test_p23b_a_report_does_not_wait_long_for_a_leader() -> None:
+    alone, cut_off = BackendBench(), following()
+    alone.start()
+    for bench, said in ((alone, "refused"), (cut_off, "unknown")):
+        bench.wants(until_ms=120_000)
+        bench.wants(number=2, operator=True, until_ms=120_000)
+        bench.wants(KIND_UP, number=3, until_ms=120_000)
+        stay_alone(bench, 9_900)
+        assert [item for item in bench.answers if item.final] == []
+        stay_alone(bench, 15_000)
+        ended = [item for item in bench.answers if item.final]
+        assert [(last.request_id, last.accepted, last.text.split(":")[0]) for last in ended] == [(1, False, said)]
+        assert "stays down on this pgpool-II alone" in ended[0].text
+        bench.wants(number=4, until_ms=120_000)
+        stay_alone(bench, 15_100)
+        assert bench.answers[-1].request_id == 4 and bench.answers[-1].final  # the next one does not wait again
+
+
+def test_p23b_a_report_waits_while_there_is_a_leader() -> None:
+    bench = following()
+    bench.wants(until_ms=120_000)
+    for number in range(2, 80):
+        bench.wait_until(bench.now_ms + 200)
+        bench.follow(agreed(stamp=Stamp(3, 2)), number)
+    assert bench.now_ms > 15_000 and [item for item in bench.answers if item.final] == []
+
+
 def test_p23b_at_most_64_asks_wait_on_a_node() -> None:
     bench = following()
     for number in range(65):
