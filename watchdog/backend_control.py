@@ -44,6 +44,9 @@ class Callers(Protocol):
     def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether the newest view of this node's pgpool-II has it down, and why not; as soon as there is a view."""
 
+    def cut_off(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Whether a report of DOWN only tells that this node was cut off until a moment ago, and why; soon."""
+
     def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
         """Whether the report is only the echo of an order of ours that is not agreed any more."""
 
@@ -124,15 +127,29 @@ class BackendControl:
         self._callers.call_started(kind, backend_id)
         until_ns = boottime_ns() + limit_ms * NS_PER_MS
 
-        def known(operator: bool, why: str) -> None:
-            reason = why if operator else SAID[kind]
+        def wish(operator: bool, reason: str) -> None:
             self._dispatch(AskDecision(number, kind, backend_id, operator, reason, arguments, until_ns))
+
+        def refuse(why: str) -> None:
+            self._control.answer(Answer(number, True, False, f"refused: {why}"))
 
         def still(down: bool, why: str) -> None:
             if down:
                 self._callers.classify(backend_id, known)
             else:
-                self._control.answer(Answer(number, True, False, f"refused: {why}"))
+                refuse(why)
+
+        def known(operator: bool, why: str) -> None:
+            if operator:
+                wish(True, why)
+            else:
+                self._callers.cut_off(backend_id, judged)
+
+        def judged(cut_off: bool, why: str) -> None:
+            if cut_off:
+                refuse(why)
+            else:
+                wish(False, SAID[kind])
 
         if self._callers.outdated(kind, backend_id):
             # As a wish of its own it would take back the newer decision.
@@ -143,7 +160,7 @@ class BackendControl:
         elif kind is DecisionKind.DOWN:
             self._callers.classify(backend_id, known)
         else:
-            known(False, "")
+            wish(False, SAID[kind])
 
     def _decide(
         self, address: bytes, request: frames.Request, kind: DecisionKind, backend_id: int, reason: str,

@@ -38,6 +38,8 @@ STEP_NS = NS_PER_S
 ASK_LIMIT_NS = 15 * NS_PER_S
 SEEN_LIMIT_NS = 10 * NS_PER_S
 """So long a report that watchdog main hears again after its own start waits for the first view."""
+CUT_OFF_NS = 10 * NS_PER_S
+"""So long after something is agreed again pgpool-II may still report what failed only because it was cut off."""
 STALE_NS = 6 * NS_PER_S
 """A view this old is not what pgpool-II has now; until then a PCP process that starts anew is no news."""
 CAUSES = {
@@ -98,6 +100,7 @@ class Pools:
         self._memory = Memory()
         self._probes: dict[int, Probed] = {}
         self._asks: dict[int, Ask] = {}
+        self._alone_ns = -CUT_OFF_NS
         self._unseen: list[tuple[int, int, Callable[[bool, str], None]]] = []
         self._number = FIRST_REQUEST
         self._ordering = False
@@ -195,6 +198,21 @@ class Pools:
                 text = f"outdated, backend {backend_id} is not down at its pgpool-II any more; this was asked before"
                 on_known(one is not None and one.down, text)
 
+    def cut_off(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Of a report of a failure: whether this node was alone a moment ago and the backend answers; within 2 s."""
+        now_ns, view = self._clock(), self._watcher.view
+        backend = None if view is None else view.backend(backend_id)
+        recent = now_ns < self._alone_ns + CUT_OFF_NS and self._core.agreed_at(now_ns) is not None
+        if backend is None or not recent:
+            on_known(False, "")
+            return
+
+        def probed(probed: Probed) -> None:
+            why = f"this node was without a leader until a moment ago, and now {probed.evidence}"
+            on_known(probed.answers is True, f"{why}: quarantined on this pgpool-II alone")
+
+        self._prober.ask(backend_id, backend.host, backend.port, probed)
+
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Whether a backend that pgpool-II calls down was detached by hand (true), and why so; within 2 s."""
 
@@ -223,6 +241,8 @@ class Pools:
 
     def _facts(self, now_ns: int) -> Facts:
         self._agreed = self._core.agreed_at(now_ns)
+        if self._agreed is None:
+            self._alone_ns = now_ns
         return Facts(
             now_ns,
             self._agreed,

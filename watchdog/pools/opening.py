@@ -78,6 +78,10 @@ class Unwatched:
         """Nobody knows, so it is not repeated."""
         on_known(False, f"watchdog main was restarted meanwhile, and {NOT_WATCHED}")
 
+    def cut_off(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        """Nobody knows, so it counts."""
+        on_known(False, NOT_WATCHED)
+
     def classify(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         """Nobody knows, so it has failed."""
         on_known(False, NOT_WATCHED)

@@ -394,6 +394,27 @@ def test_what_is_not_seen_for_long_is_not_repeated(scene: Scene, monkeypatch: py
     assert known[0][0] is False and "watchdog main was restarted meanwhile" in known[0][1]
 
 
+def cut_off(scene: Scene, backend_id: int = 1) -> bool:
+    known: list[bool] = []
+    scene.pools.cut_off(backend_id, lambda gone, why: known.append(gone))
+    scene.until(lambda: bool(known))
+    return known[0]
+
+
+def test_a_report_from_when_this_node_was_cut_off_ends_where_the_backend_answers(
+    scene: Scene, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.until(lambda: scene.statuses() == ["up", "up"])
+    assert not cut_off(scene)  # nothing is agreed yet: the core waits for a leader
+    scene.agree(backend(scene, 0, role=PRIMARY), backend(scene, 1))
+    assert cut_off(scene) and not cut_off(scene, 9)
+    servers.silent = True
+    assert not cut_off(scene)  # a real failure goes the usual way
+    servers.silent = False
+    monkeypatch.setattr(driver, "CUT_OFF_NS", 0)
+    assert not cut_off(scene)  # and so does each report once it has been led for a while
+
+
 def test_a_backend_that_nobody_knows_has_failed(scene: Scene) -> None:
     known: list[tuple[bool, str]] = []
     scene.pools.classify(9, lambda by_hand, why: known.append((by_hand, why)))
@@ -416,7 +437,8 @@ def test_without_user_and_password_nothing_is_watched() -> None:
     pools.call_ended(DecisionKind.DOWN, 1)
     pools.classify(1, lambda by_hand, why: known.append((by_hand, why)))
     pools.still_down(1, lambda down, why: known.append((down, why)))
-    assert [by_hand for by_hand, _ in known] == [False, False] and all("pcp_user" in why for _, why in known)
+    pools.cut_off(1, lambda gone, why: known.append((gone, why)))
+    assert [told for told, _ in known] == [False, False, False] and all("pcp_user" in why for _, why in known)
     pools.close()
     loop.close()
 

@@ -29,7 +29,7 @@ CALL = ("down", "timeout_ms=9000", "d=2", "h=pg-c", "p=5434", "m=0")
 class Callers:
     """Writes down who calls; a report on backend 1 is a person's doing, one on backend 3 the echo of an old order.
 
-    Backend 2 is still down.
+    Backend 2 is still down, backend 0 was never gone.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,9 @@ class Callers:
     def still_down(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
         self.log.append(f"still {backend_id}")
         on_known(backend_id == 2, "outdated, it is up")
+
+    def cut_off(self, backend_id: int, on_known: Callable[[bool, str], None]) -> None:
+        on_known(backend_id == 0, "PostgreSQL answers")
 
     def outdated(self, kind: DecisionKind, backend_id: int) -> bool:
         return backend_id == 3 and kind is not DecisionKind.FOLLOW
@@ -230,3 +233,12 @@ def test_what_an_earlier_watchdog_main_was_asked_takes_back_nothing_newer(desk: 
     assert desk.ask("backend-ask", "up", since, "d=2") is None
     assert [one.kind for one in desk.asked] == [DecisionKind.DOWN, DecisionKind.FOLLOW, DecisionKind.UP]
     assert desk.asked[0].arguments == ("d=2", "m=0")
+
+
+def test_what_failed_only_because_this_node_was_cut_off_is_not_asked_for(desk: Desk) -> None:
+    reply = desk.ask("backend-ask", "down", "d=0")
+    assert reply is not None and (reply.final, reply.accepted, reply.message) == (
+        True, False, "refused: PostgreSQL answers",
+    )  # fmt: skip
+    assert desk.asked == [] and desk.callers.log == ["down 0 started", "down 0 ended"]
+    assert desk.ask("backend-ask", "up", "d=0") is None and len(desk.asked) == 1
