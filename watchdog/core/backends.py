@@ -269,8 +269,8 @@ def arguments_for(
     """pgpool-II's placeholders for failover and failback, as the table has them; the folders as asked.
 
     The asker's pgpool-II may know an older primary, or none: it misses whatever happens while it looks for one. With
-    that, a script would take the failed primary for a standby. A new main node that is not up by the table is none, and one of the `doubted` is one only if there are no others:
-    the lowest one that is up and not doubted takes its place.
+    that, a script would take the failed primary for a standby. A new main node that is not up by the table is none, and
+    one of the `doubted` is one only if there are no others: the lowest one that is up and not doubted takes its place.
     """
     table = document.backends
     down = decision.backend_id
