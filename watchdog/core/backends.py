@@ -266,10 +266,11 @@ def number_of(event: str) -> int:
 def arguments_for(
     document: Document, decision: Decision, asked: Sequence[str], doubted: Collection[int] = ()
 ) -> tuple[str, ...]:
-    """pgpool-II's placeholders for failover and failback: as asked, and what was not asked from the table.
+    """pgpool-II's placeholders for failover and failback, as the table has them; the folders as asked.
 
-    A new main node that is not up by the table is none, and one of the `doubted` is one only if there are no others:
-    the lowest one that is up and not doubted takes its place.
+    The asker's pgpool-II may know an older primary, or none: it misses whatever happens while it looks for one. With
+    that, a script would take the failed primary for a standby. A new main node that is not up by the table is none, and
+    one of the `doubted` is one only if there are no others: the lowest one that is up and not doubted takes its place.
     """
     table = document.backends
     down = decision.backend_id
@@ -286,8 +287,10 @@ def arguments_for(
         kept = [item for item in kept if item.split("=")[0] not in ("m", "H", "r", "R")]
         chosen = sound[0] if sound else None
     filled = _places(document.backend(down), chosen, old, old_main(document, decision))
-    missing = [f"{name}={value}" for name, value in filled.items() if value_of(kept, name) is None]
-    return tuple(sorted((*kept, *missing)))
+    if old is None and value_of(kept, "P") is not None:  # the table does not know a primary
+        filled = {name: value for name, value in filled.items() if name not in ("P", "N", "S")}
+    others = [item for item in kept if item.split("=")[0] not in filled]
+    return tuple(sorted((*others, *(f"{name}={value}" for name, value in filled.items()))))
 
 
 def arguments_to_follow(document: Document, follower: Backend, primary: Backend) -> tuple[str, ...]:

@@ -112,6 +112,20 @@ def test_arguments_are_those_of_the_asker_and_what_is_missing_from_the_table() -
     }  # fmt: skip
 
 
+def test_the_table_knows_the_primary_better_than_a_pgpool_that_still_looks_for_it() -> None:
+    document = decided(agreed(), decision(agreed()))
+    asked = ("d=0", "h=db0", "p=5432", "D=/data", "m=1", "H=db1", "r=5432", "R=/d1", "P=1", "N=db1", "S=5432", "M=1")
+    found = arguments_for(document, document.decisions[-1], asked)
+    assert {"P=0", "N=db0", "S=5432", "M=0", "d=0", "m=1", "D=/data", "R=/d1"} <= set(found) and len(found) == 12
+
+
+def test_without_a_primary_in_the_table_that_of_the_asker_counts() -> None:
+    unknown = replace(agreed(), backends=tuple(replace(item, role=BackendRole.UNKNOWN) for item in agreed().backends))
+    document = decided(unknown, decision(unknown))
+    found = arguments_for(document, document.decisions[-1], ("P=2", "N=db2", "S=5432"))
+    assert {"P=2", "N=db2", "S=5432"} <= set(found)
+
+
 @pytest.mark.parametrize("asked", [("m=0",), ("m=-1",), ("m=7",), ("m=x",), ()])
 def test_a_new_main_node_that_cannot_be_is_replaced(asked: tuple[str, ...]) -> None:
     document = decided(agreed(), decision(agreed()))
