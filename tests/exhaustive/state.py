@@ -32,7 +32,7 @@ IGNORED = (
     "settings", "me", "draw", "now_ns", "started_at_ns", "sentence", "effects", "leader_heard_ns", "waiting_said",
     "warned", "_witnesses", "_voters_of", "_voter_ids", "claim_heard_ns", "heard_ns", "dead_since_ns",
     "keeps_majority_until_ns", "agreed", "told_committed", "seen", "seen_number", "next_seen_ns", "pools", "wanted",
-    "waiting", "told_asks", "table_since_ns", "unlisted_since_ns", "roles_since",
+    "waiting", "told_asks", "table_since_ns", "unlisted_since_ns", "roles_since", "led_ns", "unwatched_since_ns",
 )  # fmt: skip
 PLAIN = (
     "record", "state", "known_term", "leader_id", "leader_term", "released_heard_term", "vote_granted_to",
