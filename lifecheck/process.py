@@ -145,7 +145,9 @@ class Lifecheck:
         self._probes.append(query)
         if not settings.query.host:
             return query, None  # no pgpool-II here that a peer could miss
-        peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns)
+        # Two time-outs: their words take a while to arrive, too.
+        round_ns = (settings.query.interval_ms + 2 * settings.query.timeout_ms) * NS_PER_MS
+        peers = PeersProbe(settings.node_id, self._labels, self._on_change("peers"), now_ns, round_ns)
         self._probes.append(peers)
         return query, peers
 

@@ -88,9 +88,12 @@ def verdict(
     return NodeVerdict(node_id, health, 0, "heard", (), beat, 0)
 
 
+ROUND_NS = 10
+
+
 def probe(peers: int) -> tuple[PeersProbe, list[Reading]]:
     changes: list[Reading] = []
-    return PeersProbe(ME, labels(peers), changes.append, 0), changes
+    return PeersProbe(ME, labels(peers), changes.append, 0, ROUND_NS), changes
 
 
 def test_it_falls_and_recovers_by_words_alone() -> None:
@@ -114,7 +117,28 @@ def test_what_our_own_queries_find_counts_against_accusers() -> None:
     peers, changes = probe(2)
     peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (2, 3), 1)
     assert changes == []
+    assert peers.wake() is None  # as long as our queries fail
+
+
+def test_who_finds_out_first_that_a_port_is_open_again_is_not_condemned() -> None:
+    """The others have not asked again yet: our doubt about them lasts for a round of questions more."""
+    peers, changes = probe(2)
+    peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (2, 3), 1)
     peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (), 2)
+    peers.hear([verdict(2, (ME,)), verdict(3, (2,))], (), 5)
+    assert peers.wake() == 2 + ROUND_NS
+    peers.hear([verdict(2), verdict(3)], (), 9)
+    peers.tick(2 + ROUND_NS)
+    assert changes == [] and peers.wake() is None
+
+
+def test_accusers_that_stay_with_it_count_when_our_doubt_has_ended() -> None:
+    peers, changes = probe(2)
+    peers.hear([verdict(2, (ME, 3)), verdict(3, (ME, 2))], (2, 3), 1)
+    peers.hear([verdict(2, (ME,)), verdict(3, (ME,))], (), 2)
+    peers.tick(1 + ROUND_NS)
+    assert [one.health for one in changes] == []
+    peers.tick(2 + ROUND_NS)
     assert [one.health for one in changes] == [Health.DEAD]
 
 
