@@ -83,15 +83,8 @@ class Watcher:
             lab = self._stage.lab
             now = {key: text for node in lab.nodes for key, text in titles_of(lab, node).items()}
             now["client"] = _answer(self._stage.owner())
-            self._say_changes(now)
-
-    def _say_changes(self, now: Mapping[str, str]) -> None:
-        for key, text in now.items():
-            if self._last.get(key) != text:
-                self._screen.say(text, "bold green" if "leader" in text else "")
-        for key in self._last.keys() - now.keys():
-            self._screen.say(f"{key}: gone", "red")
-        self._last = dict(now)
+            say_changes(self._screen, self._last, now)
+            self._last = now
 
     def _ask(self) -> None:
         """A real query through the virtual IP, again and again."""
@@ -106,6 +99,15 @@ class Watcher:
                 self.queries_good += 1
             else:
                 self.queries_bad += 1
+
+
+def say_changes(screen: Screen, last: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say what is new or other than last time, and what is gone."""
+    for key, text in now.items():
+        if last.get(key) != text:
+            screen.say(text, "bold green" if "leader" in text else "")
+    for key in last.keys() - now.keys():
+        screen.say(f"{key}: gone", "red")
 
 
 def titles_of(lab: Lab, node: Host) -> Mapping[str, str]:

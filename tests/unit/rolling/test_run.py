@@ -186,8 +186,9 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize("when", KILLS)
-def test_a_run_killed_anywhere_is_continued(stage: Stage, when: str) -> None:
+def kill_a_run(stage: Stage, when: str) -> None:
+    """Begin a run and end it at the note that contains `when`."""
+
     def die(text: str) -> None:
         if when in text:
             raise Killed
@@ -196,6 +197,11 @@ def test_a_run_killed_anywhere_is_continued(stage: Stage, when: str) -> None:
     with pytest.raises(Killed):
         stage.go(stage.plan(batch="1"))
     stage.told.on_note = lambda text: None
+
+
+@pytest.mark.parametrize("when", KILLS)
+def test_a_run_killed_anywhere_is_continued(stage: Stage, when: str) -> None:
+    kill_a_run(stage, when)
     assert stage.resume() == Ending(Outcome.FINISHED, "4 of 4 backends done")
     assert stage.ran() == ["1", "2", "3", "4"]
     assert stage.cluster.fewest == 4 and all(backend.is_up for backend in stage.cluster.seen)
@@ -203,14 +209,7 @@ def test_a_run_killed_anywhere_is_continued(stage: Stage, when: str) -> None:
 
 @pytest.mark.parametrize("when", KILLS)
 def test_a_run_killed_anywhere_can_be_given_up(stage: Stage, when: str) -> None:
-    def die(text: str) -> None:
-        if when in text:
-            raise Killed
-
-    stage.told.on_note = die
-    with pytest.raises(Killed):
-        stage.go(stage.plan(batch="1"))
-    stage.told.on_note = lambda text: None
+    kill_a_run(stage, when)
     ending = stage.session(resumed(stage.saved())).abandon()
     assert ending.outcome is Outcome.ABANDONED and stage.saved().state is State.ABANDONED
     assert all(backend.is_up for backend in stage.cluster.seen)

@@ -6,7 +6,6 @@ The plays of the failover table, one of each, told as they happen. Exit code 0 o
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 from pgvigil.ipc.clock import boottime_ns
 from pgvigil.ipc.errors import CommandError, PgvigilError
@@ -17,7 +16,7 @@ from pgvigil.watchdog.demo.failover.outcome import FIRST_ADDRESS, Outcome
 from pgvigil.watchdog.demo.failover.plays import PLAYS, Play
 from pgvigil.watchdog.demo.lab import VIP, Lab
 from pgvigil.watchdog.demo.machine import describe_machine
-from pgvigil.watchdog.demo.watch import Screen, titles_of
+from pgvigil.watchdog.demo.watch import Screen, say_changes, titles_of
 
 LOOK_EVERY_S = 0.2
 STORY = {
@@ -48,7 +47,9 @@ class Watcher:
     def _look(self) -> None:
         while not self._leave.wait(LOOK_EVERY_S):
             try:
-                self._say_changes(self._seen())
+                now = self._seen()
+                say_changes(self._screen, self._last, now)
+                self._last = now
                 self._say_commands()
             except CommandError as error:
                 self._screen.say(f"not seen: {error}", "red")
@@ -62,14 +63,6 @@ class Watcher:
         who = self._ground.newest_writer()
         now["client"] = f"client: writes go to n{who - FIRST_ADDRESS}" if who else "client: writes fail"
         return now
-
-    def _say_changes(self, now: Mapping[str, str]) -> None:
-        for key, text in now.items():
-            if self._last.get(key) != text:
-                self._screen.say(text, "bold green" if "leader" in text else "")
-        for key in self._last.keys() - now.keys():
-            self._screen.say(f"{key}: gone", "red")
-        self._last = dict(now)
 
     def _say_commands(self) -> None:
         for line in self._ground.ledger.lines(self._told_ns + 1):
