@@ -184,7 +184,8 @@ def _read(words: Sequence[str]) -> tuple[DecisionKind, int, int, tuple[str, ...]
         raise ConfigError(f"'{words[0][:80] if words else ''}', expected one of {', '.join(CALLS)}")
     told = dict(word.partition("=")[::2] for word in words[1:])
     limit = told.pop(TIMEOUT, str(ORDER_MS))
-    if not limit.isascii() or not limit.isdigit() or not LEAST_MS <= int(limit[:9]) <= MOST_MS:
+    whole = limit.isascii() and limit.isdigit() and len(limit) <= MAX_DIGITS
+    if not whole or not LEAST_MS <= int(limit) <= MOST_MS:
         raise ConfigError(f"{TIMEOUT} is '{limit[:80]}', expected {LEAST_MS} to {MOST_MS}")
     asked = told.pop(ASKED, str(boottime_ns()))
     if not asked.isascii() or not asked.isdigit() or len(asked) > MAX_DIGITS:

@@ -121,6 +121,7 @@ def test_a_plain_promote_runs_no_failover_command_and_a_switchover_does(desk: De
         (("backend-ask", "down", "d=1", "timeout_ms=1"), "timeout_ms is '1', expected 1000 to 3600000"),
         (("backend-ask", "down", "d=1", "asked_ns=-1"), "asked_ns is '-1', expected nanoseconds"),
         (("backend-ask", "down", "d=1", "timeout_ms=99999999999"), "expected 1000 to 3600000"),
+        (("backend-ask", "down", "d=1", "timeout_ms=001000000999999999"), "expected 1000 to 3600000"),
     ],
 )
 def test_what_is_refused_before_anybody_is_asked(desk: Desk, words: tuple[str, ...], said: str) -> None:
