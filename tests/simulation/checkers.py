@@ -64,6 +64,7 @@ class Checkers:
     def durable(self, host: Host, old: Record | None, new: Record) -> None:
         """A record is on the disk."""
         self.records.durable(host, old, new)
+        self.ballots.durable(host, new)
 
     def commands(self, host: Host, effect: StartCommand) -> None:
         """A user's command starts."""

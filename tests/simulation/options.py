@@ -194,7 +194,7 @@ def _with_witnesses(options: Options, size: int) -> Options:
 
 def _with_backends(options: Options, source: random.Random) -> Options:
     """Backends behind every member's pgpool-II. Asks and views live for seconds, so leases are short here."""
-    lease_ms = source.choice((300, 1000, 1000, 2000, 5000))
+    lease_ms = source.choice((300, 1000, 1000, 1000, 5000))
     renew_ms = max(20, lease_ms // 5)
     rule = CoreConsensus(
         required=source.random() < 0.85,

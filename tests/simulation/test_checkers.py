@@ -15,6 +15,7 @@ from tests.simulation.upstream import Truth
 from pgvigil.ipc.clock import NS_PER_MS
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core import events, messages
+from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.lease import Lease, Promise
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, RoundId, Vote
 from pgvigil.watchdog.core.record import (
@@ -170,6 +171,22 @@ def test_acknowledgements_of_an_earlier_boot_back_nothing(bench: Bench) -> None:
     bench.send(one, 2, later)
     with fires("backing"):
         bench.give_lease(one, 5, for_ms=980, boot=4)
+
+
+def test_a_victory_of_which_nothing_was_left_is_no_leader(bench: Bench) -> None:
+    """A lone voter wins in one step; killed right after it, it never led that term, and another one may win it."""
+    one, two = bench.hosts[1], bench.hosts[2]
+    bench.checks.ballots.stepped(one, _leads(one, 9))
+    bench.checks.ballots.stepped(two, _leads(two, 9))
+    bench.write(two, bench.record(two, boot=5, term=9, won_term=9))
+    with fires("leader"):
+        bench.checks.ballots.stepped(one, _leads(one, 9))
+
+
+def _leads(host: Host, term: int) -> Watchdog:
+    assert host.main is not None
+    host.main.core.lease = Lease(host.id, term, 3, 0)
+    return host.main.core
 
 
 def test_two_leaders_of_one_term(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from pgvigil.watchdog.core.engine import Watchdog
 from pgvigil.watchdog.core.events import Send
 from pgvigil.watchdog.core.lease import Lease
 from pgvigil.watchdog.core.messages import Ack, Granted, Release, Renew, Vote
-from pgvigil.watchdog.core.record import Document, QuorumRule
+from pgvigil.watchdog.core.record import Document, QuorumRule, Record
 
 Renewal = tuple[int, int, int, int]  # leader, term, boot, sequence
 KEPT_RENEWALS = 2000
@@ -36,6 +36,8 @@ class Ballots:
     def __init__(self, world: World) -> None:
         self._world = world
         self._leader_of: dict[int, int] = {}
+        # A lone voter wins in one step, and may be killed before anything of it happens: that was no leader.
+        self._known: set[tuple[int, int]] = set()  # node and term: durable, or told to somebody
         self._votes: dict[tuple[int, int], int] = {}
         self._lease_ends_ns: dict[Renewal, tuple[int, int]] = {}  # true end, L in ms
         self._latest_end_ns: dict[int, int] = {}
@@ -63,7 +65,7 @@ class Ballots:
             if isinstance(effect, Send) and isinstance(effect.message, Renew):
                 self._begin(host, core, effect.message)
         holder = self._leader_of.get(lease.term)
-        if holder is None:
+        if holder is None or (holder != host.id and (holder, lease.term) not in self._known):
             self._leader_of[lease.term] = host.id
             self.elections += 1
         elif holder != host.id:
@@ -110,6 +112,10 @@ class Ballots:
         if until_ns > latest_ns + ROUNDING_NS:
             late_ms = (until_ns - latest_ns) / NS_PER_MS
             raise Violation("length", f"the lease of {host.node.label} ends {late_ms:.3f} ms later than it may")
+
+    def durable(self, host: Host, new: Record) -> None:
+        """A record is on the disk, and with it who has won a term."""
+        self._known.add((host.id, new.won_term))
 
     def granted(self, host: Host, record_id: int, candidate: int, term: int) -> None:
         """A vote leaves its voter, or a candidate asks for votes and so has voted for itself."""
@@ -166,6 +172,7 @@ class Ballots:
 
     def renews(self, host: Host, record_id: int, message: Renew) -> None:
         """A renewal leaves; the leader is its own first voter."""
+        self._known.add((host.id, message.term))
         if (host.id, message.term) in self._released:
             raise Violation("release", f"{host.node.label} renews term {message.term}, which it has released")
         known = self._lease_ends_ns.get((host.id, message.term, message.boot, message.sequence))

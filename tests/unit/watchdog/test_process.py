@@ -110,7 +110,10 @@ def test_no_command_starts_while_the_node_hands_over(alone: Settings, monkeypatc
     made.start(1_000_000_000)
     monkeypatch.setattr(made.core, "lease_held_at", lambda _: True)
     monkeypatch.setattr(made.runner, "start", lambda label, *_: started.append(label))
-    order = events.StartCommand(Intent("escalation", "term 1", "once", 1, 1, 1, "pending"), 0)
+    intent = Intent("escalation", "term 1", "once", 1, 1, 1, "pending")
+    order = events.StartCommand(intent, 0)
+    assert made.core.document is not None  # a lone node founds at its start
+    made.core.record = replace(made.core.record, document=replace(made.core.document, intents=(intent,)))
     made.core.state = State.RELEASING
     made.commander.start(order)
     assert started == []
