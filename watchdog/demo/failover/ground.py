@@ -19,7 +19,7 @@ from pgvigil.watchdog.demo.failover.agent import order, socket_path
 from pgvigil.watchdog.demo.failover.cluster import QuickCluster
 from pgvigil.watchdog.demo.failover.command import PAUSE_FILE, PLACEHOLDERS
 from pgvigil.watchdog.demo.failover.ledger import Ledger
-from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, options, picture, write_caller
+from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, options, picture
 from pgvigil.watchdog.demo.lab import VIP, Host, Lab
 from pgvigil.watchdog.demo.records import RECORD_BYTES, Record, read_records
 from pgvigil.watchdog.demo.run import Finished, kill_at_once, title, wait_until
@@ -42,8 +42,7 @@ class Ground:
         self.lab = lab
         self.cluster = QuickCluster(lab)
         self.ledger = Ledger(lab.root / "ledger")
-        shared = options(lab, write_caller(lab, self.cluster))
-        self.pools = {node: Pgpool(lab, node, shared) for node in lab.nodes}
+        self.pools = {node: Pgpool(lab, node, options(lab, self.cluster, node)) for node in lab.nodes}
         self.changes: dict[str, dict[str, Any]] = {}
         """What pgvigil's files say besides, by section."""
         self._tape = lab.client.folder / "writes.records"

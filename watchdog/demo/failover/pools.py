@@ -1,15 +1,12 @@
 """The pgpool-IIs of the failover lab: three backends, real health checks, and pgvigil as their failover_command.
 
 Also what each of them makes of the backends, asked over PCP. Here is written what a site would write into its
-pgpool.conf to use pgvigil: the same on all hosts, for pgvigil warns of settings in which pgpool-IIs differ.
+pgpool.conf to use pgvigil.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.demo.cluster import Cluster
@@ -20,7 +17,6 @@ from pgvigil.watchdog.pcp.client import Address, Client
 from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
 
 CHILDREN = 24
-ADDRESS_FILE = "/sys/class/net/eth0/address"
 ANSWER_LIMIT_MS = 10_000
 """pgpool-II asks each backend before it answers, and waits for one that keeps silent."""
 _CALLS = {"failover_command": "failover", "failback_command": "failback", "follow_primary_command": "follow-primary"}
@@ -31,27 +27,8 @@ def backend_id(node: Host) -> int:
     return node.number - 1
 
 
-def write_caller(lab: Lab, cluster: Cluster) -> Path:
-    """A command that is pgvigil on whatever host it is called: sites have one path for it, the hosts here share a disk.
-
-    The host is known by its hardware address.
-    """
-    path = lab.root / "pgvigil"
-    path.write_text(caller_text({node.mac: cluster.command(node) for node in lab.nodes}), encoding="utf-8")
-    path.chmod(0o755)
-    return path
-
-
-def caller_text(commands: Mapping[str, Sequence[str]]) -> str:
-    """The shell script: what to become, by the hardware address of the host."""
-    cases = [f'{mac}) exec {shlex.join(command)} "$@" ;;' for mac, command in commands.items()]
-    other = '*) echo "no host of this lab: $mac" >&2; exit 1 ;;'
-    lines = ("#!/bin/sh", f"read -r mac < {ADDRESS_FILE}", 'case "$mac" in', *cases, other, "esac")
-    return "\n".join(lines) + "\n"
-
-
-def options(lab: Lab, caller: Path) -> dict[str, object]:
-    """What every pgpool.conf says besides the ports and folders; `caller` is the command for pgvigil."""
+def options(lab: Lab, cluster: Cluster, node: Host) -> dict[str, object]:
+    """What the pgpool.conf of a host says besides the ports and folders."""
     values: dict[str, object] = {
         "num_init_children": CHILDREN,
         "connect_timeout": 1000,
@@ -75,7 +52,7 @@ def options(lab: Lab, caller: Path) -> dict[str, object]:
         values[f"backend_flag{number}"] = "ALLOW_TO_FAILOVER"
         values[f"backend_data_directory{number}"] = other.folder / "postgres" / "data"
     for key, verb in _CALLS.items():
-        values[key] = f"{caller} {verb} {PLACEHOLDERS}"
+        values[key] = " ".join((*cluster.command(node, verb), PLACEHOLDERS))
     return values
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.ipc.errors import CommandError, PeerError
-from pgvigil.watchdog.demo.failover import command, pools, writer
+from pgvigil.watchdog.demo.failover import command, writer
 from pgvigil.watchdog.demo.failover.agent import Agent, order
 from pgvigil.watchdog.demo.failover.ledger import Ledger, origin_of
 from pgvigil.watchdog.demo.failover.outcome import Bench, Outcome, Promotions, Writes, judge, writes_in
@@ -19,7 +19,6 @@ from pgvigil.watchdog.demo.failover.pools import Picture, picture_of
 from pgvigil.watchdog.demo.failover.server import Server
 from pgvigil.watchdog.demo.failover.table import row_of, table
 from pgvigil.watchdog.demo.records import Record
-from pgvigil.watchdog.demo.run import run
 from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
 
 ONE = Promotions(1, 1, 1)
@@ -109,21 +108,6 @@ def test_a_picture_has_the_usable_backends_and_their_primary() -> None:
     two = picture_of((node(0, up, Role.PRIMARY), node(1, up, Role.PRIMARY)))
     assert two.primary is None
     assert picture_of((node(0, down, Role.STANDBY, quarantined=True),)) == Picture(frozenset(), None, frozenset({0}))
-
-
-def test_one_command_is_pgvigil_on_every_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = tmp_path / "address"
-    monkeypatch.setattr(pools, "ADDRESS_FILE", str(address))
-    script = pools.caller_text({"02:01": ("printf", "[%s]", "first host"), "02:02": ("printf", "[%s]", "second")})
-
-    def called(mac: str) -> tuple[int, str]:
-        address.write_text(f"{mac}\n", encoding="ascii")
-        done = run(("sh", "-c", script, "pgvigil", "failover", "", "1"))
-        return done.code, done.out
-
-    assert called("02:01") == (0, "[first host][failover][][1]")
-    assert called("02:02") == (0, "[second][failover][][1]")
-    assert called("02:03") == (1, "")
 
 
 # ledger, agent, command
