@@ -1,7 +1,7 @@
-"""Where failovers are played: three hosts, each with PostgreSQL, pgpool-II and pgvigil, and a client that writes.
+"""Where failovers are played: three hosts, each with PostgreSQL, pgpool-II and pgvigil, and a client with pgbench.
 
-A `Ground` sets all of it up, breaks it, looks at it, and mends it through pgvigil's own commands. What is played, and
-what must come of it, is written in `plays`.
+The client also writes by a program of our own, which measures. A `Ground` sets all of it up, breaks it, looks at it,
+and mends it through pgvigil's own commands. What is played, and what must come of it, is written in `plays`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError, PgvigilError
-from pgvigil.watchdog.demo.failover import writer
+from pgvigil.watchdog.demo.failover import pgbench, writer
 from pgvigil.watchdog.demo.failover.agent import order, socket_path
 from pgvigil.watchdog.demo.failover.cluster import QuickCluster
 from pgvigil.watchdog.demo.failover.command import PAUSE_FILE, PLACEHOLDERS
@@ -46,6 +46,7 @@ class Ground:
         self.changes: dict[str, dict[str, Any]] = {}
         """What pgvigil's files say besides, by section."""
         self._tape = lab.client.folder / "writes.records"
+        self._runs = lab.client.folder / "pgbench.runs"
 
     # setting up
 
@@ -56,6 +57,7 @@ class Ground:
             self._start_agent(node)
         self.order(first, "create", hba=HBA)
         self.sql(first, writer.CREATE).checked()
+        self.lab.run(first, pgbench.creation(first.address, POSTGRES_PORT), pgbench.CREATE_LIMIT_S).checked()
         in_parallel([lambda node=node: self.follow(node, first) for node in others])  # type: ignore[misc]
         self._configure()
         for node in self.lab.nodes:
@@ -64,10 +66,11 @@ class Ground:
             self.pools[node].wait_ready()
 
     def start(self) -> None:
-        """pgvigil on all hosts, and the client's writes."""
+        """pgvigil on all hosts, and the client's writes, by our own program and by pgbench."""
         self.cluster.start(self.lab.nodes)
-        arguments = (VIP, str(PGPOOL_PORT), str(WRITE_EVERY_MS), str(self._tape))
-        self.lab.start_module(self.lab.client, "failover.writer", arguments, "writer.log")
+        start, client, service = self.lab.start_module, self.lab.client, (VIP, str(PGPOOL_PORT))
+        start(client, "failover.writer", (*service, str(WRITE_EVERY_MS), str(self._tape)), "writer.log")
+        start(client, "failover.pgbench", (*service, str(self._runs)), "pgbench.log")
         self.wait_settled()
 
     def _start_agent(self, node: Host) -> None:
@@ -227,6 +230,25 @@ class Ground:
     def writes(self, since_ns: int) -> list[Record]:
         """All writes that were begun after an instant."""
         return [record for record in read_records(self._tape) if record.asked_at_ns >= since_ns]
+
+    def wait_pgbench(self, since_ns: int, limit_s: float = 40.0) -> None:
+        """Wait until pgbench has done a run without errors that was begun after an instant."""
+
+        def done() -> bool:
+            return any(one.is_good and one.began_at_ns >= since_ns for one in pgbench.newest_runs(self._runs))
+
+        try:
+            wait_until(done, limit_s, "a run of pgbench without errors", 0.05)
+        except CommandError as error:
+            raise CommandError(f"{error}; newest: {self.newest_run()}") from None
+
+    def newest_run(self) -> pgbench.Run | None:
+        """What pgbench did last."""
+        return next(reversed(pgbench.newest_runs(self._runs)), None)
+
+    def pgbench_runs(self, since_ns: int) -> list[pgbench.Run]:
+        """All runs of pgbench that ended after an instant."""
+        return pgbench.read_runs(self._runs, since_ns)
 
     def leads_among(self, nodes: Iterable[Host]) -> bool:
         """Whether one of these leads and has the virtual IP."""

@@ -1,7 +1,7 @@
 """The rows of the failover table, each as a function that breaks something and measures what becomes of it.
 
-A play finds everything settled and the client writing. It leaves the mending to `Ground.mend`. What it waits for in
-vain is no error of the lab but its outcome.
+A play finds everything settled, the client writing, and pgbench at work. It leaves the mending to `Ground.mend`. What
+it waits for in vain is no error of the lab but its outcome.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pgvigil.ipc.clock import boottime_ns
+from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import CommandError
 from pgvigil.watchdog.demo.failover.ground import SETTLE_LIMIT_S, Ground
-from pgvigil.watchdog.demo.failover.outcome import Outcome, Promotions, judge, writes_in
+from pgvigil.watchdog.demo.failover.outcome import BEFORE_NS, Outcome, Promotions, bench_in, judge, writes_in
 from pgvigil.watchdog.demo.failover.pools import Picture, backend_id
 from pgvigil.watchdog.demo.lab import Host
 from pgvigil.watchdog.demo.run import wait_until
 
 COMMAND_PAUSE_S = 2.0
-CALM_S = 1.0
-"""Time after everything agrees that still belongs to the window."""
+RECENT_NS = 3 * NS_PER_S
+"""A run of pgbench that was begun so lately, and had no error, says that it is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,33 @@ class Window:
 
 
 def begin(ground: Ground, scenario: str, primary: Host) -> Window:
+    """Open a window, once pgbench is at work again: what placed the roles may have ended its sessions."""
+    ground.wait_pgbench(boottime_ns() - RECENT_NS)
     return Window(scenario, boottime_ns(), primary, ground.timeline(primary))
 
 
 def finish(ground: Ground, window: Window, promotions: int, wanted: Callable[[], Picture]) -> Outcome:
-    """Wait until all pgpool-IIs see what is wanted, then judge the window."""
+    """Wait until all pgpool-IIs see what is wanted, let pgbench do a whole run then, and judge the window."""
     wrong: list[str] = []
     nodes = [node for node in ground.lab.nodes if ground.lab.is_on(node)]
-    agree = 0
+    picture: Picture | None = None
     try:
         picture = wanted()
         ground.wait_pictures(picture, nodes)
         ground.wait_written(boottime_ns())
-        time.sleep(CALM_S)
-        agree = len(ground.agreeing(picture))
+    except CommandError as error:
+        wrong.append(str(error))
+    agreed_ns = boottime_ns()
+    try:
+        ground.wait_pgbench(agreed_ns)
     except CommandError as error:
         wrong.append(str(error))
     end_ns = boottime_ns()
+    agree = len(ground.agreeing(picture)) if picture else 0
     seen = count_promotions(ground, window)
     writes = writes_in(ground.writes(window.start_ns), window.start_ns, end_ns)
-    return judge(window.scenario, promotions, seen, writes, agree, len(nodes), wrong)
+    bench = bench_in(ground.pgbench_runs(window.start_ns - BEFORE_NS), window.start_ns, agreed_ns)
+    return judge(window.scenario, promotions, seen, writes, bench, agree, len(nodes), wrong)
 
 
 def count_promotions(ground: Ground, window: Window) -> Promotions:

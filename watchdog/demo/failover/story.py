@@ -62,6 +62,8 @@ class Watcher:
             now[key] = f"{key}: {picture}" if picture else self._last.get(key, f"{key}: does not answer yet")
         who = self._ground.newest_writer()
         now["client"] = f"client: writes go to n{who - FIRST_ADDRESS}" if who else "client: writes fail"
+        if run := self._ground.newest_run():
+            now["pgbench"] = "pgbench: runs without errors" if run.is_good else "pgbench: its run ends with an error"
         return now
 
     def _say_commands(self) -> None:
@@ -97,7 +99,9 @@ class Story:
             self._watcher.stop()
 
     def _tell(self) -> None:
-        self._screen.say("starting pgvigil on n1, n2 and n3, and a client that writes 20 times a second", "bold")
+        self._screen.say(
+            "starting pgvigil on n1, n2 and n3; a client writes 20 times a second, and runs pgbench", "bold"
+        )
         self._watcher.start()
         self._ground.start()
         leader, primary = self._ground.wait_settled()
@@ -123,7 +127,8 @@ class Story:
 def _result(outcome: Outcome) -> str:
     promotions = "1 promotion" if outcome.promotions == 1 else f"{outcome.promotions} promotions"
     figures = f"{promotions}, {outcome.gap_s:.1f} s without a write, {outcome.agree} of {outcome.of} pgpool-IIs agree"
-    return f"{figures}: {'; '.join(outcome.wrong)}" if outcome.wrong else figures
+    told = f"{figures}; {outcome.bench}"
+    return f"{told}; wrong: {'; '.join(outcome.wrong)}" if outcome.wrong else told
 
 
 def play_story(lab: Lab, screen: Screen, hold_open: bool) -> int:

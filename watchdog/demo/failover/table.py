@@ -1,4 +1,4 @@
-"""The failover table: scenario, promotions seen, seconds until writes succeed again, pgpool-IIs that agree."""
+"""The failover table: scenario, promotions seen, seconds until writes succeed again, pgpool-IIs that agree, pgbench."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pgvigil.watchdog.demo.failover.outcome import Outcome
 from pgvigil.watchdog.demo.machine import describe_machine
 
-HEAD = f"{'scenario':<38} {'runs':>4}  {'promotions':<12} {'p50':>7} {'worst':>7}  {'agree':<8} verdict"
+_TIMES = f"{'p50':>7} {'worst':>7}"
+HEAD = f"{'scenario':<38} {'runs':>4}  {'promotions':<12} {_TIMES}  {'agree':<8} {'pgbench goes on':<16} verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Row:
     worst_s: float
     agree: str
     """The smallest number of pgpool-IIs that agreed in the end."""
+    pgbench: str
+    """Whether it goes on after each run: "yes", or "no" and after how many runs it does not."""
     failures: tuple[str, ...]
 
     @property
@@ -33,7 +36,8 @@ class Row:
     def __str__(self) -> str:
         verdict = "holds" if self.holds else f"{len(self.failures)} FAILED"
         times = f"{self.p50_s:>5.1f} s {self.worst_s:>5.1f} s"
-        return f"{self.scenario:<38} {self.runs:>4}  {self.promotions:<12} {times}  {self.agree:<8} {verdict}"
+        start = f"{self.scenario:<38} {self.runs:>4}  {self.promotions:<12} {times}"
+        return f"{start}  {self.agree:<8} {self.pgbench:<16} {verdict}"
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> list[Row]:
@@ -46,6 +50,7 @@ def row_of(scenario: str, outcomes: Sequence[Outcome]) -> Row:
     """Sum up the runs of one scenario, of which there is at least one."""
     counts = sorted(outcome.promotions for outcome in outcomes)
     gaps = [outcome.gap_s for outcome in outcomes]
+    stuck = sum(not outcome.bench.goes_on for outcome in outcomes)
     worst = min(outcomes, key=lambda outcome: outcome.agree - outcome.of)
     return Row(
         scenario=scenario,
@@ -54,6 +59,7 @@ def row_of(scenario: str, outcomes: Sequence[Outcome]) -> Row:
         p50_s=statistics.median(gaps),
         worst_s=max(gaps),
         agree=f"{worst.agree} of {worst.of}",
+        pgbench=f"no ({stuck}x)" if stuck else "yes",
         failures=tuple(f"{'; '.join(outcome.wrong)} [{outcome.details}]" for outcome in outcomes if not outcome.holds),
     )
 

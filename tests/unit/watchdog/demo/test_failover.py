@@ -14,7 +14,7 @@ from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.demo.failover import command, writer
 from pgvigil.watchdog.demo.failover.agent import Agent, order
 from pgvigil.watchdog.demo.failover.ledger import Ledger, origin_of
-from pgvigil.watchdog.demo.failover.outcome import Outcome, Promotions, Writes, judge, writes_in
+from pgvigil.watchdog.demo.failover.outcome import Bench, Outcome, Promotions, Writes, judge, writes_in
 from pgvigil.watchdog.demo.failover.pools import Picture, picture_of
 from pgvigil.watchdog.demo.failover.server import Server
 from pgvigil.watchdog.demo.failover.table import row_of, table
@@ -23,6 +23,8 @@ from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
 
 ONE = Promotions(1, 1, 1)
 GOOD = Writes(gap_s=2.5, failed=20, asked=100, backends=(1, 2))
+ON = Bench(before_per_s=20.3, after_per_s=19.8, failed=4, back_s=5.25)
+STUCK = Bench(before_per_s=20.3, after_per_s=0.0, failed=40, back_s=0.0, said="connection refused")
 ORIGIN = {"event": "decision 3", "term": "4", "token": "17"}
 
 
@@ -31,17 +33,23 @@ def record(asked_s: float, who: int, took_s: float = 0.01) -> Record:
     return Record(asked_ns, asked_ns + int(took_s * NS_PER_S) if who else 0, who)
 
 
-def outcome(promotions: int = 1, gap_s: float = 2.5, agree: int = 3) -> Outcome:
-    return judge("killed", 1, Promotions(promotions, promotions, promotions), GOOD, agree, 3)
+def outcome(promotions: int = 1, agree: int = 3, bench: Bench = ON) -> Outcome:
+    return judge("killed", 1, Promotions(promotions, promotions, promotions), GOOD, bench, agree, 3)
 
 
 # outcomes
 
 
 def test_a_failover_with_one_promotion_holds() -> None:
-    seen = judge("killed", 1, ONE, GOOD, 3, 3)
+    seen = judge("killed", 1, ONE, GOOD, ON, 3, 3)
     assert (seen.holds, seen.promotions, seen.gap_s, seen.wrong) == (True, 1, 2.5, ())
-    assert seen.details == "writes went to n1>n2, 20 of 100 failed"
+    assert seen.details == f"writes went to n1>n2, 20 of 100 failed; {ON}"
+
+
+def test_a_failover_after_which_pgbench_does_not_go_on_does_not_hold() -> None:
+    seen = judge("killed", 1, ONE, GOOD, STUCK, 3, 3)
+    assert seen.wrong == ("pgbench does not go on",)
+    assert "20 transactions/s before, does not go on: connection refused" in seen.details
 
 
 @pytest.mark.parametrize(
@@ -49,14 +57,14 @@ def test_a_failover_with_one_promotion_holds() -> None:
     [Promotions(2, 1, 1), Promotions(1, 2, 1), Promotions(1, 1, 2), Promotions(0, 0, 0), Promotions(1, 0, 1)],
 )
 def test_every_count_of_promotions_has_to_be_right(promotions: Promotions) -> None:
-    seen = judge("killed", 1, promotions, GOOD, 3, 3)
+    seen = judge("killed", 1, promotions, GOOD, ON, 3, 3)
     assert not seen.holds and "expected 1 of each" in seen.wrong[0]
     assert seen.promotions == max(promotions.written_down, promotions.timelines, promotions.writable)
 
 
 def test_backends_that_take_turns_and_pools_that_disagree_are_wrong() -> None:
     turns = Writes(gap_s=0.1, failed=0, asked=10, backends=(1, 2, 1))
-    seen = judge("killed", 1, ONE, turns, 2, 3, ["waited in vain"])
+    seen = judge("killed", 1, ONE, turns, ON, 2, 3, ["waited in vain"])
     assert len(seen.wrong) == 3 and seen.wrong[0] == "waited in vain"
     assert "took turns" in seen.wrong[1] and seen.wrong[2] == "2 of 3 pgpool-IIs agree"
 
@@ -75,7 +83,9 @@ def test_the_gap_is_the_longest_time_without_an_acknowledgement() -> None:
 def test_a_row_shows_the_worst_of_its_runs() -> None:
     row = row_of("killed", [outcome(), outcome(), outcome(promotions=2, agree=1)])
     assert (row.runs, row.promotions, row.agree, row.holds) == (3, "1 (2x), 2 (1x)", "1 of 3", False)
-    assert "1 FAILED" in str(row)
+    assert "1 FAILED" in str(row) and row.pgbench == "yes"
+    stuck = row_of("killed", [outcome(), outcome(bench=STUCK)])
+    assert stuck.pgbench == "no (1x)" and not stuck.holds and "no (1x)" in str(stuck)
     text = table([outcome(), outcome(promotions=2)], ["run 7: no lab"])
     assert "promotions too many: in 1 of 2 runs" in text and "without an outcome: run 7: no lab" in text
 
