@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import BackendRole
-from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
+from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo
 
+QUARANTINE = "quarantine"
 STATUSES = {
-    BackendStatus.UNUSED: SeenStatus.UNUSED,
-    BackendStatus.WAITING: SeenStatus.WAITING,
-    BackendStatus.UP: SeenStatus.UP,
-    BackendStatus.DOWN: SeenStatus.DOWN,
+    "unused": SeenStatus.UNUSED,
+    "waiting": SeenStatus.WAITING,
+    "up": SeenStatus.UP,
+    "down": SeenStatus.DOWN,
+    QUARANTINE: SeenStatus.DOWN,
 }
 ROLES = {
-    Role.MAIN: BackendRole.MAIN,
-    Role.REPLICA: BackendRole.REPLICA,
-    Role.PRIMARY: BackendRole.PRIMARY,
-    Role.STANDBY: BackendRole.STANDBY,
+    "main": BackendRole.MAIN,
+    "replica": BackendRole.REPLICA,
+    "primary": BackendRole.PRIMARY,
+    "standby": BackendRole.STANDBY,
 }
 
 
@@ -44,7 +47,6 @@ class PoolBackend:
     role: BackendRole
     quarantined: bool = False
     server_role: str = ""
-    changed_at_s: int = 0
 
     @property
     def usable(self) -> bool:
@@ -73,16 +75,18 @@ class View:
         return next((one for one in self.backends if one.role is BackendRole.PRIMARY and one.usable), None)
 
 
-def backend_of(node: NodeInfo) -> PoolBackend:
-    """What counts of an answer over PCP."""
+def seen_backend(stats: HealthStats) -> PoolBackend:
+    """What counts of the counts of health checks; `PeerError` if status or role is no word of pgpool-II."""
+    status, role = STATUSES.get(stats.status), ROLES.get(stats.role)
+    if status is None:
+        raise PeerError(f"status {stats.status[:40]!r} of backend {stats.node_id}, expected {', '.join(STATUSES)}")
+    if role is None:
+        raise PeerError(f"role {stats.role[:40]!r} of backend {stats.node_id}, expected {', '.join(ROLES)}")
+    quarantined = stats.status == QUARANTINE
+    return PoolBackend(stats.node_id, stats.host, stats.port, status, role, quarantined)
+
+
+def server_role_of(node: NodeInfo) -> str:
+    """What PostgreSQL said of its role; empty if it did not answer, or pgpool-II is of 4.2."""
     said = node.pg_role if node.pg_status == "up" and node.pg_role in ("primary", "standby") else None
-    return PoolBackend(
-        node.node_id,
-        node.host,
-        node.port,
-        STATUSES[node.status],
-        ROLES[node.role],
-        node.quarantined,
-        said or "",
-        node.changed_at_s,
-    )
+    return said or ""

@@ -1,26 +1,35 @@
 """Asks the local pgpool-II for its backends again and again, more often after a change.
 
-A view counts only if the pgpool-II that runs after the answer is the one that ran before the question: else nobody
+Status and role come with the counts of its health checks: pgpool-II reads them from its own memory. It is asked for
+node info only for what PostgreSQL itself says, seldom, and never of a backend that is down, because for every answer
+it logs in at that backend. A host that has vanished then costs up to 10 s (connect_timeout), and if it vanishes in the
+middle, pgpool-II's PCP process waits for it without end. What PostgreSQL says is no part of seeing: without it the
+view has an empty server role.
+
+A view counts only if the pgpool-II that runs after the answers is the one that ran before the questions: else nobody
 knows who answered. Decides nothing; keeps the newest view and why there is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pgvigil.ipc.clock import NS_PER_S
+from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.pcp import requests
-from pgvigil.watchdog.pcp.records import NodeInfo
+from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo
 from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import Answer, Link
-from pgvigil.watchdog.pools.view import Incarnation, View, backend_of
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View, seen_backend, server_role_of
 
 USUAL_NS = 2 * NS_PER_S
 SOON_NS = NS_PER_S
 ALERT_NS = 15 * NS_PER_S
 """How long after a change pgpool-II is asked more often."""
-NO_SUCH_NODE = "invalid node id"
-"""What 4.2 says when it is asked for all backends at once."""
+ROLES_AGAIN_NS = 10 * NS_PER_S
+"""What PostgreSQL says of its role is asked for again after this time, and at once after a change."""
+ROLE_LIMIT_MS = 1500
 
 
 class Watcher:
@@ -29,16 +38,17 @@ class Watcher:
     def __init__(self, link: Link, pid_file: str, clock: Callable[[], int], on_news: Callable[[], None]) -> None:
         self.view: View | None = None
         self.problem = "its pgpool-II has not been asked yet"
-        self.one_by_one = False
         self._link = link
         self._pid_file = pid_file
         self._clock = clock
         self._on_news = on_news
         self._due_ns = 0
         self._asking = False
+        self._began_ns = 0
         self._alert_until_ns = 0
+        self._roles_due_ns = 0
         self._before: Incarnation | None = None
-        self._collected: list[NodeInfo] = []
+        self._found: list[PoolBackend] = []
 
     def alert(self, now_ns: int) -> None:
         """Something changes: look more often."""
@@ -54,50 +64,76 @@ class Watcher:
         if self._asking or now_ns < self._due_ns:
             return
         self._asking = True
+        self._began_ns = self._clock()
         self._before = incarnation(self._pid_file)
-        if self.one_by_one:
-            self._link.ask(requests.node_count(), self._counted)
+        known = self.view
+        if known is None or known.incarnation != self._before or self._began_ns >= self._roles_due_ns:
+            self._link.ask(requests.node_count(), self._counted)  # a reload may have added some
         else:
-            self._link.ask(requests.node_info(), self._answered)
-
-    def _answered(self, answer: Answer[tuple[NodeInfo, ...]]) -> None:
-        if answer.value is not None:
-            self._conclude(answer.value)
-        elif answer.report is not None and NO_SUCH_NODE in answer.report.detail.lower():
-            self.one_by_one = True
-            self._link.ask(requests.node_count(), self._counted)
-        else:
-            self._fail(answer.problem)
+            self._look(len(known.backends))
 
     def _counted(self, answer: Answer[int]) -> None:
         if answer.value is None:
             self._fail(answer.problem)
-            return
-        self._collected = []
-        self._next(answer.value)
+        else:
+            self._look(answer.value)
 
-    def _next(self, count: int) -> None:
-        if len(self._collected) >= count:
-            self._conclude(tuple(self._collected))
+    def _look(self, count: int) -> None:
+        self._found = []
+        self._look_at_next(count)
+
+    def _look_at_next(self, count: int) -> None:
+        if len(self._found) >= count:
+            self._compare()
             return
 
-        def got(answer: Answer[tuple[NodeInfo, ...]]) -> None:
+        def got(answer: Answer[HealthStats]) -> None:
             if answer.value is None:
                 self._fail(answer.problem)
                 return
-            self._collected += answer.value
-            self._next(count)
+            try:
+                self._found.append(seen_backend(answer.value))
+            except PeerError as error:
+                self._fail(str(error))
+                return
+            self._look_at_next(count)
 
-        self._link.ask(requests.node_info(len(self._collected)), got)
+        self._link.ask(requests.health_stats(len(self._found)), got)
 
-    def _conclude(self, nodes: tuple[NodeInfo, ...]) -> None:
+    def _compare(self) -> None:
+        """Ask for what PostgreSQL says, if that may be another thing now; else it is what it was."""
+        known = () if self.view is None else self.view.backends
+        said = {one.backend_id: one.server_role for one in known}
+        before = tuple(replace(one, server_role="") for one in known)
+        if before == tuple(self._found) and self._clock() < self._roles_due_ns:
+            self._conclude([replace(one, server_role=said[one.backend_id]) for one in self._found])
+            return
+        self._roles_due_ns = self._clock() + ROLES_AGAIN_NS
+        self._ask_servers([], self._found)
+
+    def _ask_servers(self, done: list[PoolBackend], left: list[PoolBackend]) -> None:
+        if not left:
+            self._conclude(done)
+            return
+        one, *others = left
+        if not one.usable:
+            self._ask_servers([*done, one], others)
+            return
+
+        def got(answer: Answer[tuple[NodeInfo, ...]]) -> None:
+            said = "" if answer.value is None else server_role_of(answer.value[0])
+            self._ask_servers([*done, replace(one, server_role=said)], others)
+
+        self._link.ask(requests.node_info(one.backend_id), got, ROLE_LIMIT_MS)
+
+    def _conclude(self, backends: list[PoolBackend]) -> None:
         now_ns = self._clock()
         after = incarnation(self._pid_file)
         if after != self._before:
             self._fail("its pgpool-II was started anew meanwhile")
             return
         known = self.view
-        self.view = View(now_ns, after, tuple(backend_of(node) for node in nodes))
+        self.view = View(self._began_ns, after, tuple(backends))
         self.problem = ""
         if known is None or (known.backends, known.incarnation) != (self.view.backends, after):
             self.alert(now_ns)

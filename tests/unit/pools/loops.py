@@ -17,6 +17,8 @@ from pgvigil.watchdog.pools.classify import OTHER_CAUSES
 from pgvigil.watchdog.pools.link import Link, Target
 
 LIMIT_S = 30
+STATUSES = ("unused", "waiting", "up", "down")
+ROLES = ("main", "replica", "primary", "standby")
 
 
 class Bell:
@@ -98,7 +100,11 @@ class FakePool:
     obeys: bool = True
     deaf: bool = False
     on_look: dict[int, Fields] = field(default_factory=dict)
-    """What changes in a backend when it alone is asked for."""
+    """What node info says otherwise of a backend than the counts of its health checks."""
+    words: dict[int, str] = field(default_factory=dict)
+    """Other words for the status of a backend than those of pgpool-II."""
+    slow: set[int] = field(default_factory=set)
+    """Backends of which node info is never told: pgpool-II cannot reach them."""
 
     def __post_init__(self) -> None:
         self.pid_file = self.folder / "pgpool.pid"
@@ -114,8 +120,11 @@ class FakePool:
                 return None
             said = fake.answer(letter, body)
             self.asked.append(letter)
+            if letter == "L":
+                return frame("l", "CommandComplete", str(len(self.nodes)))
             if letter == "I":
-                return self._rows(int(body.rstrip(b"\0")))
+                number = int(body.rstrip(b"\0"))
+                return b"" if number in self.slow else self._rows(number)
             if letter == "H":
                 return self._health(int(body.rstrip(b"\0")))
             if letter == "B":
@@ -127,9 +136,8 @@ class FakePool:
         return answer
 
     def _rows(self, number: int) -> bytes:
-        if number >= 0:
-            self.nodes[number] |= self.on_look.get(number, {})
-        nodes: Sequence[Fields] = self.nodes if number < 0 else self.nodes[number : number + 1]
+        nodes: Sequence[Fields] = [fields | self.on_look.get(key, {}) for key, fields in enumerate(self.nodes)]
+        nodes = nodes if number < 0 else nodes[number : number + 1]
         order = "host port status quarantine pg_status weight role pg_role standby_delay replication_state"
         names = f"{order} replication_sync_state changed".split()
         rows = b"".join(frame("i", "NodeInfo", *(one[name] for name in names)) for one in nodes)
@@ -137,7 +145,10 @@ class FakePool:
 
     def _health(self, number: int) -> bytes:
         counts = ("10", "10", str(self.failed.get(number, 0)), "0", "0", "0.0", "0", "1", "1", "1.0")
-        texts = (str(number), "10.0.0.1", "5432", "up", "standby", "", *counts, "", "", "", "")
+        one = self.nodes[number]
+        status = "quarantine" if one["quarantine"] == "1" else STATUSES[int(one["status"])]
+        role, status = ROLES[int(one["role"])], self.words.get(number, status)
+        texts = (str(number), one["host"], one["port"], status, role, "", *counts, "", "", "", "")
         return frame("h", "CommandComplete", *texts)
 
     def _settings(self) -> bytes:
