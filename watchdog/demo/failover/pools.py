@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgvigil.ipc.errors import CommandError, PeerError
+from pgvigil.watchdog.core.record import BackendRole
 from pgvigil.watchdog.demo.cluster import Cluster
 from pgvigil.watchdog.demo.failover.command import PLACEHOLDERS
 from pgvigil.watchdog.demo.lab import Host, Lab
 from pgvigil.watchdog.demo.services import PCP_PASSWORD, PCP_PORT, PCP_USER, POSTGRES_PORT, Pgpool
 from pgvigil.watchdog.pcp.client import Address, Client
-from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
+from pgvigil.watchdog.pools.view import PoolBackend, seen_backend
 
 CHILDREN = 24
-ANSWER_LIMIT_MS = 10_000
-"""pgpool-II asks each backend before it answers, and waits for one that keeps silent."""
+ANSWER_LIMIT_MS = 3000
 _CALLS = {"failover_command": "failover", "failback_command": "failback", "follow_primary_command": "follow-primary"}
 
 
@@ -69,11 +69,10 @@ class Picture:
         return f"up {sorted(self.up)}, primary {self.primary}{quarantine}"
 
 
-def picture_of(nodes: tuple[NodeInfo, ...]) -> Picture:
-    usable = (BackendStatus.UP, BackendStatus.WAITING)
-    up = frozenset(node.node_id for node in nodes if node.status in usable)
-    primaries = [node.node_id for node in nodes if node.role is Role.PRIMARY and node.node_id in up]
-    quarantined = frozenset(node.node_id for node in nodes if node.quarantined)
+def picture_of(nodes: tuple[PoolBackend, ...]) -> Picture:
+    up = frozenset(node.backend_id for node in nodes if node.usable)
+    primaries = [node.backend_id for node in nodes if node.role is BackendRole.PRIMARY and node.usable]
+    quarantined = frozenset(node.backend_id for node in nodes if node.quarantined)
     return Picture(up, primaries[0] if len(primaries) == 1 else None, quarantined)
 
 
@@ -83,9 +82,12 @@ def connect(pool: Pgpool) -> Client:
 
 
 def picture(pool: Pgpool) -> Picture | None:
-    """What a pgpool-II says now; None if it does not answer (its PCP process starts again after every change)."""
+    """What a pgpool-II says now; None if it does not answer (its PCP process starts again after every change).
+
+    Asked for by the counts of its health checks: for node info it would log in at every backend.
+    """
     try:
         with connect(pool) as pcp:
-            return picture_of(pcp.nodes(ANSWER_LIMIT_MS))
+            return picture_of(tuple(map(seen_backend, pcp.all_health_stats(ANSWER_LIMIT_MS))))
     except (PeerError, CommandError):
         return None

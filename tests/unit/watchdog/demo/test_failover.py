@@ -11,6 +11,8 @@ import pytest
 
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.ipc.errors import CommandError, PeerError
+from pgvigil.watchdog.core.messages import SeenStatus
+from pgvigil.watchdog.core.record import BackendRole
 from pgvigil.watchdog.demo.failover import command, writer
 from pgvigil.watchdog.demo.failover.agent import Agent, order
 from pgvigil.watchdog.demo.failover.ledger import Ledger, origin_of
@@ -19,7 +21,7 @@ from pgvigil.watchdog.demo.failover.pools import Picture, picture_of
 from pgvigil.watchdog.demo.failover.server import Server
 from pgvigil.watchdog.demo.failover.table import row_of, table
 from pgvigil.watchdog.demo.records import Record
-from pgvigil.watchdog.pcp.records import BackendStatus, NodeInfo, Role
+from pgvigil.watchdog.pools.view import PoolBackend
 
 ONE = Promotions(1, 1, 1)
 GOOD = Writes(gap_s=2.5, failed=20, asked=100, backends=(1, 2))
@@ -93,21 +95,19 @@ def test_a_row_shows_the_worst_of_its_runs() -> None:
 # pictures
 
 
-def node(node_id: int, status: BackendStatus, role: Role, quarantined: bool = False) -> NodeInfo:
-    return NodeInfo(
-        node_id, "10.0.0.1", 5432, status, quarantined, "up", 0.3, role, None, None, 0, "streaming", "async", 0
-    )
+def node(node_id: int, status: SeenStatus, role: BackendRole, quarantined: bool = False) -> PoolBackend:
+    return PoolBackend(node_id, "10.0.0.1", 5432, status, role, quarantined)
 
 
 def test_a_picture_has_the_usable_backends_and_their_primary() -> None:
-    up, down = BackendStatus.UP, BackendStatus.DOWN
-    seen = picture_of(
-        (node(0, down, Role.PRIMARY), node(1, up, Role.PRIMARY), node(2, BackendStatus.WAITING, Role.STANDBY))
-    )
+    up, down, primary = SeenStatus.UP, SeenStatus.DOWN, BackendRole.PRIMARY
+    third = node(2, SeenStatus.WAITING, BackendRole.STANDBY)
+    seen = picture_of((node(0, down, primary), node(1, up, primary), third))
     assert seen == Picture(frozenset({1, 2}), 1) and str(seen) == "up [1, 2], primary 1"
-    two = picture_of((node(0, up, Role.PRIMARY), node(1, up, Role.PRIMARY)))
+    two = picture_of((node(0, up, primary), node(1, up, primary)))
     assert two.primary is None
-    assert picture_of((node(0, down, Role.STANDBY, quarantined=True),)) == Picture(frozenset(), None, frozenset({0}))
+    alone = node(0, down, BackendRole.STANDBY, quarantined=True)
+    assert picture_of((alone,)) == Picture(frozenset(), None, frozenset({0}))
 
 
 # ledger, agent, command
