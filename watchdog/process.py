@@ -250,7 +250,7 @@ class Main:
         if self.core.state is State.ASKING and self._role_changed():
             self.vip.ask_ahead()
         self._upstream.tell(self.core.question())
-        self.pools.look()
+        self.pools.look(self.core.views)
         self._say_news(boottime_ns())
         self._end_if_done()
 

@@ -23,6 +23,7 @@ from pgvigil.watchdog.pcp.protocol import Request
 from pgvigil.watchdog.pcp.records import NodeInfo
 from pgvigil.watchdog.pools.calls import Calls
 from pgvigil.watchdog.pools.classify import Classifier
+from pgvigil.watchdog.pools.freer import Freer
 from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import CANCELLED, Answer, Link, Target
 from pgvigil.watchdog.pools.plan import Ask, Facts, Memory, Order, OrderKind, Plan, Probed
@@ -96,6 +97,8 @@ class Pools:
         self._prober = Prober(loop, self._resolver, clock)
         self._watcher = Watcher(self.link, pgpool.pid_file, clock, self._soon)
         self._classifier = Classifier(self.link, self._prober, clock)
+        self._freer = Freer(loop, self._resolver, note, clock)
+        self._views: events.Views | None = None
         self._calls = Calls()
         self._memory = Memory()
         self._probes: dict[int, Probed] = {}
@@ -125,8 +128,9 @@ class Pools:
             self._due_ns = now_ns + STEP_NS
             self._step(now_ns)
 
-    def look(self) -> None:
-        """The core has taken a step: what is agreed may be another thing now."""
+    def look(self, views: events.Views | None = None) -> None:
+        """The core has taken a step: what is agreed may be another thing now, and what lifecheck says of the nodes."""
+        self._views = views
         if self._core.agreed_at(self._clock()) is not self._agreed:
             self._soon()
 
@@ -148,6 +152,7 @@ class Pools:
         self._loop.leave(self)
         self.link.close()
         self._prober.close()
+        self._freer.close()
         self._resolver.close()
         self._loop.leave(self._resolver)
 
@@ -259,6 +264,7 @@ class Pools:
         facts = self._facts(now_ns)
         plan = self._plan = reconcile(self._memory, facts)
         self._memory = plan.memory
+        self._freer.look(facts, plan.memory, self._views)
         for text in plan.notes:
             self._note(Level.WARNING, text)
         for text in plan.troubles:

@@ -57,7 +57,7 @@ class Unwatched:
     link = None
     """Nobody can be asked."""
 
-    def look(self) -> None:
+    def look(self, views: events.Views | None = None) -> None:
         """Nothing to compare."""
 
     def answer(self, answer: events.Answer) -> bool:
