@@ -1,8 +1,9 @@
 """TCP connections of this network namespace as the kernel lists them, and their end: what `ss -tn` and `ss -K` do.
 
-Only whole connections to one remote port are asked for; those that are being made, have been left by their process or
-listen are not. Decides nothing: whoever calls `destroy` has to know whose connection that is. Ending one needs
-CAP_NET_ADMIN and a kernel with CONFIG_INET_DIAG_DESTROY; the process that reads from it sees ECONNABORTED at once.
+Only connections to one remote port are asked for, also those that are being made; those that have been left by their
+process or listen are not. Decides nothing: whoever calls `destroy` has to know whose connection that is. Ending one
+needs CAP_NET_ADMIN and a kernel with CONFIG_INET_DIAG_DESTROY; the process that reads from it sees ECONNABORTED at
+once.
 
 Sources: sock_diag(7), linux/inet_diag.h, linux/tcp.h (struct tcp_info).
 """
@@ -34,11 +35,11 @@ INET_DIAG_INFO = 2
 INET_DIAG_BC_D_GE, INET_DIAG_BC_D_LE = 4, 5
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
+TCP_SYN_SENT = 2
 TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING = 1, 4, 5, 8, 9, 11
-STATES = sum(
-    1 << state for state in (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
-)
-"""Not LISTEN, TIME_WAIT and what is only being made: that has time limits of its own."""
+WHOLE = (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
+STATES = sum(1 << state for state in (TCP_SYN_SENT, *WHOLE))
+"""Not LISTEN and TIME_WAIT."""
 
 REQUEST = struct.Struct("=BBBxI48s")
 FOUND = struct.Struct("=BBBB48sIIIII")
@@ -66,6 +67,11 @@ class Connection:
     remote_port: int
     inode: int
     quiet_ms: int | None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the other end has not answered at all yet."""
+        return self.state == TCP_SYN_SENT
 
 
 def listing(family: int, remote_port: int) -> bytes:

@@ -1,8 +1,11 @@
 """When a pgpool-II is to be freed from connections to a silent host, and which of its connections those are.
 
 A host that vanishes sends no reset. pgpool-II's main process, its PCP and its replication check read from a connection
-to its PostgreSQL without a time limit, and one that waits so holds up all the others, failover and attach included.
-Pure: facts in, decision out. Refuses to touch what serves clients, and whatever a host that lives could still answer.
+to its PostgreSQL without a time limit, and one that waits so holds up all the others, failover and attach included. A
+process that makes a session tries to connect again and again, and pgpool-II does not end it in its failover: after a
+few seconds there is none left for new clients. Such a one is freed once the backend is given up: agreed down, and down
+there. Pure: facts in, decision out. Refuses to touch a session that is made, and whatever a host that lives could
+still answer.
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pgvigil.watchdog.core.lease import NS_PER_MS
-from pgvigil.watchdog.pools.plan import Ordered
+from pgvigil.watchdog.core.record import BackendStatus
+from pgvigil.watchdog.pools.plan import Facts, Memory, Ordered
 from pgvigil.watchdog.pools.view import Incarnation, View
 
 NS_PER_S = 1000 * NS_PER_MS
 OVERDUE_NS = 5 * NS_PER_S
 """So old is a view that should have been renewed for 3 s: pgpool-II is asked every 2 s."""
 IN_VAIN_NS = 5 * NS_PER_S
+GIVEN_UP_NS = 180 * NS_PER_S
+"""So long after a backend was given up somebody may still try to connect to it: the kernel gives up after 130 s."""
 SILENT_TIMES = 3
 SILENT_NS = 3 * NS_PER_S
 AGAIN_NS = 2 * NS_PER_S
@@ -32,6 +38,7 @@ HEALTH_CHECK_NS = 60 * NS_PER_S
 
 PCP_TITLE = "pgpool: PCP: wait for connection request"
 REPLICATION_TITLE = "pgpool: worker process"
+SESSION_TITLE = "pgpool: accept connection"
 HEALTH_TITLE = re.compile(r"pgpool: health check process\(\d+\)")
 """Whole titles: a client's user and database stand in the title of the process that serves it."""
 
@@ -44,6 +51,7 @@ class Duty(enum.Enum):
     PCP_WORKER = "PCP worker"
     REPLICATION = "replication check"
     HEALTH = "health check"
+    SESSION = "session in the making"
 
 
 def duty_of(title: str) -> Duty | None:
@@ -78,6 +86,19 @@ class Place:
         return bool(self.host) and not self.host.startswith("/")
 
 
+def given_up(memory: Memory, facts: Facts) -> tuple[int, ...]:
+    """The backends that were agreed down lately, and are down at the local pgpool-II."""
+    if facts.agreed is None or facts.view is None:
+        return ()
+    found = []
+    for backend in facts.agreed.backends:
+        known, seen = memory.known.get(backend.backend_id), facts.view.backend(backend.backend_id)
+        down = backend.status is BackendStatus.DOWN and seen is not None and seen.down
+        if down and known is not None and facts.now_ns < known.since_ns + GIVEN_UP_NS:
+            found.append(backend.backend_id)
+    return tuple(found)
+
+
 class Suspicion:
     """Whether something is wrong with the local pgpool-II, so that it is worth asking its backends' hosts."""
 
@@ -91,9 +112,11 @@ class Suspicion:
         incarnation: Incarnation | None,
         view: View | None,
         ordered: Mapping[int, Ordered],
-        node_dead: bool,
+        trouble: bool,
     ) -> bool:
-        """By this node's own view of it, the orders it was given, and whether lifecheck calls a node dead."""
+        """By this node's own view of it, the orders it was given, and whether lifecheck calls a node dead or a backend
+        was given up lately.
+        """
         if incarnation != self._incarnation:
             self._incarnation, self._since_ns = incarnation, now_ns
         if incarnation is None:
@@ -101,7 +124,7 @@ class Suspicion:
         fits = view is not None and view.incarnation == incarnation
         seen_ns = max(self._since_ns, view.at_ns) if view is not None and fits else self._since_ns
         in_vain = any(one.awaited and now_ns >= one.at_ns + IN_VAIN_NS for one in ordered.values())
-        return node_dead or in_vain or now_ns >= seen_ns + OVERDUE_NS
+        return trouble or in_vain or now_ns >= seen_ns + OVERDUE_NS
 
 
 @dataclass(slots=True)
@@ -170,6 +193,8 @@ class Listed(Protocol):
     def remote_port(self) -> int: ...
     @property
     def quiet_ms(self) -> int | None: ...
+    @property
+    def begun(self) -> bool: ...
 
 
 C = TypeVar("C", bound=Listed)
@@ -203,11 +228,15 @@ def stuck(
     return [
         Stuck(owners[one.inode], one)
         for one in connections
-        if one.inode in owners and (one.remote, one.remote_port) == (address, port) and _is_quiet(one)
+        if one.inode in owners
+        and (one.remote, one.remote_port) == (address, port)
+        and _is_stuck(owners[one.inode].duty, one)
     ]
 
 
-def _is_quiet(connection: Listed) -> bool:
+def _is_stuck(duty: Duty, connection: Listed) -> bool:
+    if connection.begun:
+        return duty is Duty.SESSION  # the others have time limits of their own for that
     return connection.quiet_ms is not None and connection.quiet_ms * NS_PER_MS >= SILENT_NS
 
 

@@ -16,7 +16,7 @@ from pgvigil.ipc.netlink import KernelRefusal, NetlinkSocket
 from pgvigil.ipc.sock_diag import NETLINK_SOCK_DIAG, Connection, connections, destroy, plain_address
 from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.core.events import Level, Views
-from pgvigil.watchdog.pools.freeing import Place, Silences, Stuck, Suspicion, sentence, stuck
+from pgvigil.watchdog.pools.freeing import Place, Silences, Stuck, Suspicion, given_up, sentence, stuck
 from pgvigil.watchdog.pools.knock import Knocker
 from pgvigil.watchdog.pools.plan import Facts, Memory
 from pgvigil.watchdog.pools.processes import Processes
@@ -52,7 +52,9 @@ class Freer:
     def look(self, facts: Facts, memory: Memory, views: Views | None) -> None:
         """Ask the hosts if something is wrong, and act on those that have been silent."""
         node_dead = views is not None and any(peer.health is Health.DEAD for peer in views.peers)
-        wrong = self._suspicion.holds(facts.now_ns, facts.incarnation, facts.view, memory.ordered, node_dead)
+        lost = given_up(memory, facts)
+        trouble = node_dead or bool(lost)
+        wrong = self._suspicion.holds(facts.now_ns, facts.incarnation, facts.view, memory.ordered, trouble)
         places = _places(facts) if wrong else ()
         self._silences.keep(places)
         if not places:
@@ -63,7 +65,7 @@ class Freer:
             silent_ns = self._silences.silent_ns(place, facts.now_ns)
             if silent_ns is not None and facts.incarnation is not None:
                 self._silences.freed(place, facts.now_ns)
-                self._free(place, facts.incarnation.pid, silent_ns)
+                self._free(place, facts.incarnation.pid, silent_ns, place.backend_id in lost)
 
     def _ask(self, place: Place, now_ns: int) -> None:
         address = self._resolver.address(place.host)
@@ -76,11 +78,13 @@ class Freer:
     def _answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         self._silences.answered(place, asked_ns, silent)
 
-    def _free(self, place: Place, main_pid: int, silent_ns: int) -> None:
+    def _free(self, place: Place, main_pid: int, silent_ns: int, lost: bool) -> None:
         address = self._resolver.address(place.host)
         if address is None:
             return
         processes = self._processes.find(main_pid)
+        if lost:
+            processes += self._processes.sessions(main_pid)
         if self._processes.obstacle:
             self._complain(f"cannot see the connections of its pgpool-II: {self._processes.obstacle}", errno.EACCES)
         if not any(process.inodes for process in processes):

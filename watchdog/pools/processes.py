@@ -1,4 +1,4 @@
-"""The processes of the local pgpool-II that serve no client, and the sockets that they hold.
+"""The processes of the local pgpool-II that serve no client yet, and the sockets that they hold.
 
 Read from `/proc` (proc(5)): the children of the main process by their titles, below the PCP process all of them. Every
 read is bounded and takes microseconds. What may not be read is told, once for each reason; what is gone is no news.
@@ -10,9 +10,11 @@ import errno
 import itertools
 import os
 
-from pgvigil.watchdog.pools.freeing import Duty, PoolProcess, duty_of
+from pgvigil.watchdog.pools.freeing import SESSION_TITLE, Duty, PoolProcess, duty_of
 
 MAX_PROCESSES = 64
+MAX_SESSIONS = 64
+"""At a time: the next ones have their turn 2 s later."""
 MAX_CHILDREN = 4096
 MAX_DESCRIPTORS = 1024
 MAX_TITLE = 512
@@ -51,10 +53,18 @@ class Processes:
                 found += [(worker, Duty.PCP_WORKER) for worker in self._children(pid)]
         return [PoolProcess(pid, duty, self._inodes(pid)) for pid, duty in found[:MAX_PROCESSES]]
 
+    def sessions(self, main_pid: int) -> list[PoolProcess]:
+        """Those that have taken a client's connection and make a session of it, but have none yet."""
+        making = (pid for pid in self._children(main_pid) if self._title(pid) == SESSION_TITLE)
+        return [PoolProcess(pid, Duty.SESSION, self._inodes(pid)) for pid in itertools.islice(making, MAX_SESSIONS)]
+
+    def _title(self, pid: int) -> str:
+        return self._read(f"{pid}/cmdline", MAX_TITLE).rstrip(b"\0 ").decode("utf-8", "replace")
+
     def _duty(self, pid: int) -> Duty | None:
         if pid in self._others:
             return None  # there may be a thousand of them, and their duty stays
-        title = self._read(f"{pid}/cmdline", MAX_TITLE).rstrip(b"\0 ").decode("utf-8", "replace")
+        title = self._title(pid)
         duty = duty_of(title)
         if duty is None and title.startswith(OWN_PREFIX):
             self._others.add(pid)
