@@ -17,6 +17,7 @@ import socket
 import traceback
 from typing import Protocol
 
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import ConfigError
 
 LOGGER = "pgvigil"
@@ -192,7 +193,7 @@ class LineHandler(logging.Handler):
             line = self._line(record)
         except Exception as error:  # a log call with wrong arguments is our mistake, but no reason to end
             line = f"{self._head(record)} cannot format the log message {escape(repr(record.msg))}: {error!r}"
-        if self.lost and self.sink.write(f"{self._head(record)} {self.lost} lines could not be logged", 4):
+        if self.lost and self.sink.write(f"{self._head(record)} {counted(self.lost, 'line')} could not be logged", 4):
             self.lost = 0
         if not self.sink.write(_cut(line), priority_of(record.levelno)):
             self.lost += 1

@@ -15,6 +15,7 @@ import zmq
 from pgvigil.ipc import endpoints, frames
 from pgvigil.ipc.channel import ControlServer, Outbox
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.frames import OUTCOME_UNKNOWN, Health, OutsideReport, PgpoolWatchdog
 from pgvigil.ipc.loop import Loop
 from pgvigil.watchdog.settings import Settings
@@ -81,7 +82,7 @@ class Outside:
 
     def _report(self, arguments: tuple[str, ...], now_ns: int) -> OutsideReport:
         if not 2 <= len(arguments) <= 5:
-            raise Refused(f"{len(arguments)} arguments; {USAGE}")
+            raise Refused(f"{counted(len(arguments), 'argument')}; {USAGE}")
         name, word, reason, seconds, reporter = (*arguments, "", "", "")[:5]
         if word not in (Health.ALIVE.value, Health.DEAD.value):
             raise Refused(f"'{word[:40]}' is no report; {USAGE}")

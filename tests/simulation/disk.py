@@ -77,6 +77,8 @@ class SimWriter:
         self._busy = False
         self._planned = 0
         self._dead = False
+        self._begun_at_ns = 0
+        self._writes: list[tuple[int, int]] = []
         disk.on_heal = self._healed
         self.failure: CommandError | None = None
 
@@ -97,6 +99,15 @@ class SimWriter:
             tickets.append(ticket)
         return tickets
 
+    def writing_ns(self, since_ns: int) -> int:
+        """For how long since then a write was on its way: what the disk holds back whatever comes after it."""
+        total_ns = self._world.now_ns - max(self._begun_at_ns, since_ns) if self._busy else 0
+        for begun_at_ns, ended_at_ns in reversed(self._writes):
+            if ended_at_ns <= since_ns:
+                break
+            total_ns += ended_at_ns - max(begun_at_ns, since_ns)
+        return total_ns
+
     def crash(self) -> None:
         """Process or machine died; the write in flight has happened or not."""
         self._dead = True
@@ -106,6 +117,7 @@ class SimWriter:
     def _begin(self) -> None:
         if self._waiting and not self._busy:
             self._busy = True
+            self._begun_at_ns = self._world.now_ns
             self._plan(self._disk.due_ns())
 
     def _plan(self, at_ns: int) -> None:
@@ -125,6 +137,7 @@ class SimWriter:
             return
         ticket, record = self._waiting.popleft()
         self._busy = False
+        self._writes.append((self._begun_at_ns, self._world.now_ns))
         self._disk.keep(record)
         self.on_told(ticket)
         self._begin()

@@ -126,10 +126,17 @@ class Pool:
             return
         if main is not call.main:
             self.call = None  # the other end of the socket is gone
-        elif main.process.frozen or main.process.thawed_at_ns + LATE_NS > self._world.now_ns:
-            return
-        elif main.clock.read() > call.until_ns + LATE_NS:
+        elif not main.process.frozen and self._overdue_ns(call) > LATE_NS:
             self.on_late(self, call)
+
+    def _overdue_ns(self, call: Call) -> int:
+        """For how long it could have been answered: an answer waits behind writes, and the caller has its own limit."""
+        main, now_ns = call.main, self._world.now_ns
+        expired_ns = main.clock.read() - call.until_ns
+        if expired_ns <= 0:
+            return 0
+        due_ns = max(now_ns - expired_ns, main.process.thawed_at_ns)
+        return now_ns - due_ns - main.writer.writing_ns(due_ns)
 
     def answered(self, answer: events.Answer) -> None:
         """The command that pgpool-II waits for has ended."""

@@ -105,10 +105,11 @@ class Run:
                 host.pool = Pool(self.world, host, servers, source)
                 host.pool.on_order = self.checkers.decisions.acts
                 host.pool.on_ask = self.checkers.decisions.asks
-                host.pool.on_late = self._unanswered
+                host.pool.on_late = self.unanswered
 
     @staticmethod
-    def _unanswered(pool: Pool, call: Call) -> None:
+    def unanswered(pool: Pool, call: Call) -> None:
+        """A call is over its limit by more than a disk excuses."""
         raise Violation(
             "liveness", f"the call of pgpool-II at n{pool.node} for backend {call.backend_id} got no answer"
         )

@@ -13,8 +13,8 @@ from pgvigil.watchdog.cli.parser import config_path
 
 def check(options: argparse.Namespace) -> int:
     """Tell all mistakes and warnings; with --print also the normal form."""
+    from pgvigil.ipc.counted import counted
     from pgvigil.watchdog.config.load import examine
-    from pgvigil.watchdog.config.problems import counted
 
     path = config_path(options)
     outcome = examine(path, options.node_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog.cli.render import BOLD, DASH, GREEN, RED, YELLOW, duration, paint, table
 from pgvigil.watchdog.rolling.plan import Phase, Plan, State, named
 
@@ -24,7 +25,7 @@ def page(plan: Plan, works: int, colour: bool) -> str:
 
 def headline(plan: Plan, works: int) -> str:
     """One line."""
-    text = f"run {plan.run_id}: {plan.state.value}, {plan.done} of {len(plan.working)} backends done"
+    text = f"run {plan.run_id}: {plan.state.value}, {plan.done} of {counted(len(plan.working), 'backend')} done"
     if plan.state is not State.UNFINISHED:
         return text
     at_work = (
@@ -37,7 +38,7 @@ def rules(plan: Plan) -> list[str]:
     """What was asked for."""
     fixed = plan.rules
     primary = "with the primary" if fixed.include_primary else "without the primary"
-    at_once = f", {fixed.jobs} commands at once" if fixed.jobs else ""
+    at_once = f", {counted(fixed.jobs, 'command')} at once" if fixed.jobs else ""
     return [
         f"command     {printable(fixed.command)}",
         f"batch       {fixed.batch}, at least {fixed.keep} attached, {primary}, on failure {fixed.on_failure}{at_once}",

@@ -22,8 +22,9 @@ POLL_S = 0.02
 
 def start(options: argparse.Namespace) -> int:
     """Check the configuration, then hand over to the supervisor."""
+    from pgvigil.ipc.counted import counted
     from pgvigil.watchdog.config.load import examine
-    from pgvigil.watchdog.config.problems import counted, refusal
+    from pgvigil.watchdog.config.problems import refusal
     from pgvigil.watchdog.supervisor import daemon
 
     outcome = examine(config_path(options), options.node_id)
@@ -76,8 +77,9 @@ def _signal_and_wait(run_dir: str, pid: int, number: signal.Signals, deadline_ns
 
 def reload(options: argparse.Namespace) -> int:
     """Check the file here, let the supervisor read it, and tell what it said."""
+    from pgvigil.ipc.counted import counted
     from pgvigil.watchdog.config.load import examine
-    from pgvigil.watchdog.config.problems import counted, refusal
+    from pgvigil.watchdog.config.problems import refusal
 
     run_dir = node.run_dir_of(options)
     pid = node.supervisor_pid(run_dir)

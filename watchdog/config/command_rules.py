@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog import placeholders
 from pgvigil.watchdog.config.problems import Problems
 from pgvigil.watchdog.config.reader import Draft
@@ -57,9 +58,8 @@ def consensus_makes_sense(problems: Problems, draft: Draft) -> None:
             problems.mistake(failover.at(key), wrong, "remove one of the two")
     members = sum(node.section.get("role") == "member" for node in draft.nodes)
     if failover.get("half_votes") and members % 2:
-        wrong = (
-            f"{members} pgpool-IIs have no half (a witness has no vote on backends), so a majority is needed as ever"
-        )
+        who = f"{counted(members, 'pgpool-II')} {'has' if members == 1 else 'have'}"
+        wrong = f"{who} no half (a witness has no vote on backends), so a majority is needed as ever"
         problems.warn(failover.at("half_votes"), wrong, "an even number of members is what it is for")
 
 

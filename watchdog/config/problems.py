@@ -109,8 +109,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def counted(number: int, noun: str) -> str:
-    """ "no mistakes", "1 mistake", "3 mistakes"."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from pgvigil.ipc import endpoints
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import ConfigError
 from pgvigil.lifecheck.settings import split_upstream
 from pgvigil.watchdog.config import command_rules, host_rules, keys
@@ -152,7 +153,7 @@ def paths_match(problems: Problems, draft: Draft) -> None:
         if len(node.paths) != len(first.paths):
             problems.mistake(
                 node.section.location,
-                f"node {_id(node)} has {len(node.paths)} paths and node {_id(first)} has {len(first.paths)}",
+                f"node {_id(node)} has {counted(len(node.paths), 'path')} and node {_id(first)} has {len(first.paths)}",
                 "expected the same number on every node",
             )
             continue
@@ -199,7 +200,7 @@ def half_has_a_tie_breaker(problems: Problems, draft: Draft) -> None:
         wrong = "has no tie_breaker, so both halves of a partition would lead"
         problems.mistake(cluster.at("quorum"), wrong, 'set tie_breaker, or quorum = "majority"')
     if count % 2:
-        found = f"{count} nodes have no half, so a majority is needed as ever"
+        found = f"{counted(count, 'node')} {'has' if count == 1 else 'have'} no half, so a majority is needed as ever"
         problems.warn(cluster.at("quorum"), found, "an even number of nodes is what it is for")
     if given is not None:
         _tie_breaker_is_nobodys(problems, draft, split_upstream(given)[0])

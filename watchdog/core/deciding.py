@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core.answers import Answer, answer_of, running
 from pgvigil.watchdog.core.asking import Asking
@@ -335,7 +336,7 @@ class Deciding(Asking):
         if not table or not (late or self._everybody(views)):
             return False
         told = ", ".join(f"{item.backend_id} ({item.host}:{item.port}) {item.status.value}" for item in table)
-        self.note(f"takes the table of backends from {len(views)} pgpool-IIs: {told}")
+        self.note(f"takes the table of backends from {counted(len(views), 'pgpool-II')}: {told}")
         self.propose(replace(document, backends=table, decided=document.decided + 1))
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog.core.events import Bootstrap, Level
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import Found, Hello
@@ -93,7 +94,7 @@ class Founding(Removal):
             (),
         )
         self.persist(document=document)
-        self._check_named(f"founded the cluster of {len(voters)} voters: {why}")
+        self._check_named(f"founded the cluster of {counted(len(voters), 'voter')}: {why}")
         for voter in document.voters:
             if voter.node_id != self.me and voter.record_id:
                 self.send(voter.node_id, Found(document))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.ipc.frames import Health
 from pgvigil.watchdog.core.base import Change
@@ -179,7 +180,9 @@ class Leading(Standing):
         if self.state is State.LEADER and not lease.held(self.now_ns):
             self.emit(CloseGate())
             self.emit(DropVip())
-            self.go(Trigger.LEASE_LOST, f"no majority of {len(self.voter_ids)} voters has acknowledged in time")
+            self.go(
+                Trigger.LEASE_LOST, f"no majority of {counted(len(self.voter_ids), 'voter')} has acknowledged in time"
+            )
             self.stop_leading()
         elif self.state is State.ELECTED and self.now_ns >= lease.since_ns + self.lease_ns:
             self.emit(CloseGate())

@@ -7,6 +7,7 @@ the epoch in it makes every copy but the first harmless. It refuses to call fail
 
 from __future__ import annotations
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog.core.base import Change, HandOver, Wish
 from pgvigil.watchdog.core.events import ChangeVoters, Leave, Level
 from pgvigil.watchdog.core.handing_over import HandingOver
@@ -204,7 +205,9 @@ class Voters(HandingOver):
             why = f" ({SENTENCES[ask.cause]})" if asker == NOBODY or ask.cause is Cause.SHUTDOWN else ""
             text = f"{self.label(ask.remove)} is no voter any more{why}"
         stamp = self.propose(wanted)
-        self.change_request = Change(asker, ask.boot, ask.request_id, stamp, f"{text}, {_counted(len(wanted.voters))}")
+        self.change_request = Change(
+            asker, ask.boot, ask.request_id, stamp, f"{text}, {counted(len(wanted.voters), 'voter')}"
+        )
 
     def tell_change(self, change: Change, outcome: Outcome, text: str) -> None:
         """Answer whoever asked for a change, and tell the log what a committed one did."""
@@ -215,7 +218,3 @@ class Voters(HandingOver):
             self.answer(change.request_id, outcome is Outcome.DONE, text)
         elif change.asker != NOBODY and change.request_id is not None:
             self.send(change.asker, TellVoters(change.boot, change.request_id, outcome, text))
-
-
-def _counted(voters: int) -> str:
-    return f"{voters} voter{'' if voters == 1 else 's'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog.core.events import Level, Note
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.drift.compare import Difference, in_short
@@ -56,7 +57,8 @@ class Diary:
             if not found:
                 notes.append(Note(Level.INFO, f"its settings agree with those of the leader {label}"))
         if len(due) > LINES:
-            notes.append(Note(Level.WARNING, f"{len(due) - LINES} more settings differ from those of {label}"))
+            more = f"{counted(len(due) - LINES, 'more setting')} differ{'s' * (len(due) - LINES == 1)}"
+            notes.append(Note(Level.WARNING, f"{more} from those of {label}"))
         if ended:
             notes.append(Note(Level.INFO, f"no longer differs from the leader: {_names(ended)}"))
         return notes
@@ -76,7 +78,7 @@ class Diary:
             if self._told_nodes.get(node) != keys and (fatal or now_ns >= since_ns + GRACE_NS):
                 self._told_nodes[node] = keys
                 out = ", which keeps it out of the succession" if fatal else ""
-                many = "1 setting" if state.differing == 1 else f"{state.differing} settings"
+                many = counted(state.differing, "setting")
                 text = f"{self._label(node)} differs from this leader in {many}{out}: {in_short(state.told)}"
                 notes.append(Note(Level.WARNING, text))
         for node in [node for node in self._of_nodes if node not in reports]:

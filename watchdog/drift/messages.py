@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pgvigil.ipc import codec
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import InvariantError, PeerError
 from pgvigil.watchdog.drift.compare import Difference
 from pgvigil.watchdog.drift.facts import DIGEST_BYTES, Facts
@@ -94,7 +95,9 @@ def _check(said: Said) -> None:
         if len(said.told) > MAX_TOLD:
             raise PeerError(f"{len(said.told)} differences, expected at most {MAX_TOLD}")
         if len(said.told) > said.differing:
-            raise PeerError(f"{len(said.told)} differences told of {said.differing}, expected no more than there are")
+            raise PeerError(
+                f"{counted(len(said.told), 'difference')} told of {said.differing}, expected no more than there are"
+            )
         for one in said.told:
             _texts(one.key, one.here, one.leader)
     elif isinstance(said, Ask):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import CommandError, PeerError
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.records import BackendStatus
@@ -206,7 +207,8 @@ class Drive:
         if failing:
             raise Failed(f"new clients are not held back: {', '.join(failing)}")
         self._marks = {node: held.unbroken for node, held in holds.items()}
-        self.world.say(f"{len(holds)} other pgpool-IIs hold back new clients; their present ones have to leave")
+        hold = f"{counted(len(holds), 'other pgpool-II')} hold{'s' * (len(holds) == 1)}"
+        self.world.say(f"{hold} back new clients; the present ones have to leave")
         self._drain()
 
     def _drain(self) -> None:

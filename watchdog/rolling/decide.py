@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
+from pgvigil.ipc.counted import counted
 from pgvigil.watchdog.rolling.cluster import Backend, Seen
 from pgvigil.watchdog.rolling.plan import MARK, Member, OnFailure, Phase, Plan, named
 
@@ -161,7 +162,8 @@ def _go_on_detaching(plan: Plan, going: tuple[Member, ...], seen: Seen) -> Step:
     up = [backend for member in going if (backend := _find(member, seen)) and backend.status == "up"]
     others = [backend for backend in seen if backend.is_up and backend.backend_id not in {one.backend_id for one in up}]
     if up and len(others) < plan.rules.keep:
-        return Attach(going, f"only {len(others)} others are attached, --keep {plan.rules.keep}")
+        are = f"{counted(len(others), 'other')} {'is' if len(others) == 1 else 'are'}"
+        return Attach(going, f"{are} attached, --keep {plan.rules.keep}")
     return Detach(going)
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import CommandError, InvariantError, PeerError
 from pgvigil.watchdog.rolling import command, decide
 from pgvigil.watchdog.rolling.cluster import Backend, Cluster, OrderRefused, Seen
@@ -108,7 +109,7 @@ class Rolling:
         plan = self.plan
         if plan.out or any(member.attempts for member in plan.members):
             out = [f"; {member.name}: {member.note or 'it may be detached'}" for member in plan.out]
-            done = f"{plan.done} of {len(plan.working)} backends done"
+            done = f"{plan.done} of {counted(len(plan.working), 'backend')} done"
             self._note(f"run {plan.run_id} is taken up, {done}{''.join(out)}", plan)
         else:
             self._save(plan)
@@ -283,7 +284,7 @@ class Rolling:
 
     def _finished(self) -> Ending:
         open_ = [member for member in self.plan.working if member.phase is not Phase.DONE]
-        text = f"{self.plan.done} of {len(self.plan.working)} backends done"
+        text = f"{self.plan.done} of {counted(len(self.plan.working), 'backend')} done"
         if open_:
             text += "; " + "; ".join(f"{member.name}: {member.note}" for member in open_)
         self._save(replace(self.plan, state=State.FINISHED, sentence=text))
@@ -292,6 +293,7 @@ class Rolling:
     def _abandoned(self) -> Ending:
         if self.plan.out:
             raise InvariantError(f"{named(self.plan.out)} are still detached by a run that is being abandoned")
-        text = f"given up with {self.plan.done} of {len(self.plan.working)} backends done; what it detached is attached"
+        done = f"{self.plan.done} of {counted(len(self.plan.working), 'backend')} done"
+        text = f"given up with {done}; what it detached is attached"
         self._save(replace(self.plan, state=State.ABANDONED, sentence=text))
         return Ending(Outcome.ABANDONED, text)

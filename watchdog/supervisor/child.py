@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from pgvigil.ipc import frames, log
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
+from pgvigil.ipc.counted import counted
 from pgvigil.ipc.errors import CommandError, ConfigError
 from pgvigil.ipc.ready import Link, make_pair
 from pgvigil.watchdog.supervisor import birth, exits, policy
@@ -117,7 +118,7 @@ class Child:
     def _complain(self, reason: str) -> None:
         self._complaints += 1
         if boottime_ns() >= self._complain_after_ns:
-            _log.warning("dropped %d frames of %s; the newest: %s", self._complaints, self.spec.name, reason)
+            _log.warning("dropped %s of %s; the newest: %s", counted(self._complaints, "frame"), self.spec.name, reason)
             self._complaints, self._complain_after_ns = 0, boottime_ns() + COMPLAINT_INTERVAL_NS
 
     def order(self, frame: frames.Frame) -> bool:

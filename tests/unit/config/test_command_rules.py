@@ -85,6 +85,8 @@ def test_votes_that_nobody_counts_are_a_contradiction(key: str) -> None:
 def test_half_of_an_odd_number_is_a_majority() -> None:
     assert any("3 pgpool-IIs have no half" in text for text in warnings(GOOD + "[failover]\nhalf_votes = true\n"))
     assert not any("no half" in text for text in warnings(HALF + "[failover]\nhalf_votes = true\n"))
+    alone = HALF.replace('host = "10.0.0.2"\n', 'host = "10.0.0.2"\nrole = "witness"\n')
+    assert any("1 pgpool-II has no half" in text for text in warnings(alone + "[failover]\nhalf_votes = true\n"))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,22 @@ from pgvigil.watchdog.core import events as ev
 from pgvigil.watchdog.core.base import CoreCommand, CoreConsensus
 from pgvigil.watchdog.core.lease import NS_PER_MS
 from pgvigil.watchdog.core.messages import AskBackend, Outcome, RenewRefused, Seen, SeenBackend, SeenStatus, TellBackend
-from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Decision, DecisionKind, Document, Record
+from pgvigil.watchdog.core.record import (
+    Backend,
+    BackendRole,
+    BackendStatus,
+    Decision,
+    DecisionKind,
+    Document,
+    Record,
+    Stamp,
+)
 
 UP, DOWN = BackendStatus.UP, BackendStatus.DOWN
 PRIMARY, STANDBY = BackendRole.PRIMARY, BackendRole.STANDBY
 KIND_DOWN, KIND_UP, PROMOTE, FOLLOW = DecisionKind.DOWN, DecisionKind.UP, DecisionKind.PROMOTE, DecisionKind.FOLLOW
+SEEN_DOWN = SeenStatus.DOWN
+LEADERS = 2  # the node that leads where node 1 follows
 ALL_COMMANDS = ("failover", "failback", "follow_primary")
 FAILS = ("d=0", "h=db0", "p=5432", "m=1", "H=db1", "r=5432", "R=/data1", "P=0", "M=0", "D=/data0")
 
@@ -225,3 +236,19 @@ def down_document(number: int = 2, **changes: object) -> Document:
     made = Decision(number, KIND_DOWN, 0, False, 2, "it failed")
     doc = replace(doc, backends=(gone, *table()[1:]), decided=number, decisions=(made,))
     return replace(doc, **changes)  # type: ignore[arg-type]
+
+
+def decided_by_two(bench: BackendBench) -> BackendBench:
+    """Backend 0 is down by two of three."""
+    bench.asks(2)
+    bench.asks(3)
+    bench.commit()
+    return bench
+
+
+def following() -> BackendBench:
+    """Node 1 follows node 2, which has told what is agreed."""
+    bench = BackendBench()
+    bench.start()
+    bench.follow(agreed(stamp=Stamp(3, 2)))
+    return bench

@@ -1,4 +1,4 @@
-"""Small ways to break the rules for backends (P23), and the test of `test_deciding` that must notice."""
+"""Small ways to break the rules for backends (P23), and the test that must notice, about asking or about deciding."""
 
 from __future__ import annotations
 

@@ -39,6 +39,9 @@ def known_record(me: int = 1, size: int = 3, **changes: object) -> Record:
     return replace(record, **changes)  # type: ignore[arg-type]
 
 
+WON = known_record(won_term=1, voted_for=1, promised_ms=L_MS)
+
+
 def half_record(me: int = 1, size: int = 2, **changes: object) -> Record:
     """The record of a voter whose document says half (P22)."""
     named = replace(document(size=size), quorum=QuorumRule.HALF, tie_breaker=TIE_BREAKER)

@@ -21,8 +21,9 @@ import pgvigil.watchdog.core.engine
 
 CORE = "pgvigil.watchdog.core"
 FOLDER = Path(pgvigil.watchdog.core.engine.__file__).parent
-RULES = "tests.unit.core.test_rules"
-RELOADED = (CORE, "tests.unit.core.bench", RULES)
+TESTS = "tests.unit.core"
+RULES = tuple(f"{TESTS}.{name}" for name in ("test_rules", "test_election_rules", "test_voter_rules"))
+RELOADED = (CORE, f"{TESTS}.bench", *RULES)
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,19 @@ class _Source(MetaPathFinder, Loader):
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
+def found_in(modules: Sequence[ModuleType], prefix: str) -> dict[str, ModuleType]:
+    """In which module each test of these rules is; `LookupError` if two have one name."""
+    found: dict[str, ModuleType] = {}
+    for module in modules:
+        for name in vars(module):
+            if name.startswith(prefix) and found.setdefault(name, module) is not module:
+                raise LookupError(f"{name} is in {found[name].__name__} and in {module.__name__}, expected one")
+    return found
+
+
 @contextmanager
-def rules_under(mutant: Mutant, module: str = RULES, reloaded: tuple[str, ...] = RELOADED) -> Iterator[ModuleType]:
-    """The module of the rule tests, or another one, loaded against the changed core."""
+def rules_under(mutant: Mutant, module: str, reloaded: tuple[str, ...] = RELOADED) -> Iterator[ModuleType]:
+    """A module of the rule tests, or another one, loaded against the changed core."""
     finder = _Source(mutant)
     mine = [name for name in sys.modules if name.startswith(reloaded)]
     kept = {name: sys.modules.pop(name) for name in mine}

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.core import test_deciding
+from tests.unit.core import test_asking, test_deciding
 from tests.unit.core.backend_mutants import BACKEND_MUTANTS
-from tests.unit.core.mutants import RELOADED, Mutant, rules_under
+from tests.unit.core.mutants import RELOADED, Mutant, found_in, rules_under
 
 from pgvigil.ipc.errors import InvariantError
 
-RULES = "tests.unit.core.test_deciding"
-BENCH = "tests.unit.core.backend_bench"
+TESTS = found_in((test_asking, test_deciding), "test_p23")
+AGAIN = (*RELOADED, "tests.unit.core.backend_bench", test_asking.__name__, test_deciding.__name__)
 
 
 @pytest.mark.parametrize("mutant", BACKEND_MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_is_noticed(mutant: Mutant) -> None:
     """The named test passes on the real core and fails on the mutant."""
-    getattr(test_deciding, mutant.test)()
+    module = TESTS[mutant.test]
+    getattr(module, mutant.test)()
     with (
-        rules_under(mutant, RULES, (*RELOADED, BENCH, RULES)) as rules,
+        rules_under(mutant, module.__name__, AGAIN) as rules,
         pytest.raises((AssertionError, InvariantError, pytest.fail.Exception)),
     ):
         getattr(rules, mutant.test)()
@@ -26,5 +27,4 @@ def test_mutant_is_noticed(mutant: Mutant) -> None:
 
 def test_every_rule_test_has_a_mutant() -> None:
     """A test that no mutant has ever failed proves nothing."""
-    tests = {name for name in vars(test_deciding) if name.startswith("test_p23")}
-    assert tests == {mutant.test for mutant in BACKEND_MUTANTS}
+    assert set(TESTS) == {mutant.test for mutant in BACKEND_MUTANTS}

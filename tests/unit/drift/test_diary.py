@@ -61,9 +61,10 @@ def test_agreement_is_told_once_after_a_start_if_there_is_a_leader() -> None:
 
 
 def test_of_many_differences_the_first_are_told_and_the_rest_counted() -> None:
-    found = [Difference(f"node.{number}.host", "a", "b") for number in range(LINES + 3)]
-    notes = texts(Diary(LABELS).own(found, 1, 0))
-    assert len(notes) == LINES + 1 and notes[-1] == "warning: 3 more settings differ from those of pg01"
+    for more, said in ((3, "3 more settings differ"), (1, "1 more setting differs")):
+        found = [Difference(f"node.{number}.host", "a", "b") for number in range(LINES + more)]
+        notes = texts(Diary(LABELS).own(found, 1, 0))
+        assert len(notes) == LINES + 1 and notes[-1] == f"warning: {said} from those of pg01"
 
 
 def test_the_leader_tells_of_a_node_once_and_when_it_says_no_more() -> None:

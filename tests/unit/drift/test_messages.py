@@ -33,7 +33,7 @@ def test_what_was_said_is_read_again(said: Said) -> None:
         (b"\x02\xc1", "not a valid msgpack frame"),
         (messages.encode(Ask(b"short")), "a digest of 5 bytes, expected 16"),
         (messages.encode(State(1, ALL, FATAL, b"x", 0, 0, ())), "a digest of 1 bytes, expected 16"),
-        (messages.encode(State(1, ALL, FATAL, b"", 1, 0, STATE.told)), "1 differences told of 0"),
+        (messages.encode(State(1, ALL, FATAL, b"", 1, 0, STATE.told)), "1 difference told of 0"),
         (messages.encode(State(1, ALL, FATAL, b"", 1, 99, STATE.told * 65)), "65 differences, expected at most 64"),
         (messages.encode(Values(ALL, 1, 1, ())), "part 1 of 1, expected less than all"),
         (messages.encode(Values(ALL, 0, 65, ())), "part 0 of 65, expected less than all of at most 64"),

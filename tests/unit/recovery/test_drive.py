@@ -213,7 +213,7 @@ def test_a_node_that_cannot_hold_keeps_it_from_beginning_unless_forced() -> None
     said = Drive(town.world(), 1, force=True).run()
     assert said.startswith("backend 1 is recovered and attached, but not on pg03")
     assert (
-        town.went("left out by force: pg03", "1 other pgpool-IIs hold", "attach on pg02")
+        town.went("left out by force: pg03", "1 other pgpool-II holds back", "attach on pg02")
         and town.pools[3].status is DOWN
     )
 

@@ -129,8 +129,8 @@ def test_two_reports_at_once_are_two() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "0 arguments; expected NODE alive|dead [REASON [SECONDS [REPORTER]]]"),
-        (("pg02",), "1 arguments"),
+        ((), "no arguments; expected NODE alive|dead [REASON [SECONDS [REPORTER]]]"),
+        (("pg02",), "1 argument;"),
         (("pg02", "ill"), "'ill' is no report"),
         (("pg02", "unknown"), "'unknown' is no report"),
         (("pg09", "dead"), "no node 'pg09', expected one of 1 (pg01), 2 (pg02), 3 (pg03)"),
