@@ -7,17 +7,18 @@ pgpool-IIs agree in the end, has no slack.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from pgvigil.ipc.clock import boottime_ns
 from pgvigil.watchdog.demo.failover.ground import Ground
-from pgvigil.watchdog.demo.failover.plays import PLAYS, lead_elsewhere
+from pgvigil.watchdog.demo.failover.plays import PLAYS, lead_elsewhere, without
 from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, connect, picture
 from pgvigil.watchdog.demo.lab import Host, Lab
-from pgvigil.watchdog.demo.run import wait_until
-from pgvigil.watchdog.demo.services import require_services
+from pgvigil.watchdog.demo.run import send_signal, title, wait_until
+from pgvigil.watchdog.demo.services import POSTGRES_PORT, require_services
 from pgvigil.watchdog.pcp import requests
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -90,6 +91,40 @@ def wait_refused(ground: Ground, on: Host, words: str) -> None:
 def test_a_killed_primary_is_replaced_once_all_agree_and_pgbench_goes_on(ground: Ground) -> None:
     for outcome in PLAYS["kill-primary"](ground):
         assert outcome.holds, f"{outcome}\n{ground.log_tails()}"
+
+
+# a host that vanishes
+
+
+def reads_from(ground: Ground, node: Host, backend: Host) -> bool:
+    """Whether a PCP worker of a host's pgpool-II holds a connection to a backend."""
+    filters = ("state", "established", "dst", f"{backend.address}:{POSTGRES_PORT}")
+    held = ground.lab.run(node, ("ss", "-tnpH", *filters)).checked().out
+    workers = [pid for pid in ground.lab.pids(node) if title(pid).startswith("pgpool: PCP: processing")]
+    return any(f"pid={pid}," in held for pid in workers)
+
+
+def test_a_pgpool_that_reads_from_a_host_that_vanished_is_freed(ground: Ground) -> None:
+    """A stopped PostgreSQL is still connected to, by its kernel, and says nothing: who asks it then waits for ever."""
+    primary = ground.primary()
+    lead_elsewhere(ground, primary)
+    others = ground.lab.others(primary)
+    logged = {node: (node.folder / "pgvigil.log").stat().st_size for node in others}
+    try:
+        send_signal(ground.postgres_pids(primary), signal.SIGSTOP)
+        for node in others:
+            wait_until(lambda node=node: reads_from(ground, node, primary), LIMIT_S, f"{node.name} to wait")  # type: ignore[misc]
+        ground.lab.partition([primary], others)
+        assert all(reads_from(ground, node, primary) for node in others)
+        # Nobody helps: a new primary, the other standby attached to it, and both pgpool-IIs know.
+        ground.wait_pictures(without(ground, primary), others, LIMIT_S)
+    finally:
+        ground.kill_postgres(primary)
+    for node in others:
+        told = (node.folder / "pgvigil.log").read_bytes()[logged[node] :].decode(errors="replace")
+        where = f"to backend {backend_id(primary)} ({primary.address}:{POSTGRES_PORT}): that host has been silent for "
+        freed = [line for line in told.splitlines() if "freed its pgpool-II from" in line and where in line]
+        assert any("PCP worker" in line for line in freed), told
 
 
 # pgpool-II's regression tests
