@@ -42,7 +42,7 @@ def test_the_question_names_family_states_and_port() -> None:
     assert (family, protocol, extensions) == (2, 6, 2)
     assert body[8:56] == bytes(48)
     listed = {state for state in range(32) if states & 1 << state}
-    assert listed == {1, 4, 5, 8, 9, 11}, "neither LISTEN (10), TIME_WAIT (6), nor what is being made (2, 3, 12)"
+    assert listed == {1, 2, 4, 5, 8, 9, 11}, "neither LISTEN (10), TIME_WAIT (6), nor what comes in (3, 12)"
     assert struct.unpack_from("=HH", body, 56) == (20, 1)
     at_least, at_most = body[60:68], body[68:76]
     assert struct.unpack("=BBHBBH", at_least) == (4, 8, 20, 0, 0, 5432)

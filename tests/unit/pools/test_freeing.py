@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.unit.pools.bench import agreed_backend, document
+from tests.unit.pools.bench import seen as pool_backend
 
+from pgvigil.watchdog.core.record import BackendStatus
 from pgvigil.watchdog.pools.freeing import (
     AGAIN_NS,
+    GIVEN_UP_NS,
     HEALTH_CHECK_NS,
     LIVES_AGAIN_NS,
     NS_PER_S,
@@ -19,10 +23,11 @@ from pgvigil.watchdog.pools.freeing import (
     Silences,
     Suspicion,
     duty_of,
+    given_up,
     sentence,
     stuck,
 )
-from pgvigil.watchdog.pools.plan import Ordered, OrderKind
+from pgvigil.watchdog.pools.plan import Facts, Known, Memory, Ordered, OrderKind
 from pgvigil.watchdog.pools.view import Incarnation, View
 
 S = NS_PER_S
@@ -191,15 +196,17 @@ class Listed:
     remote: str = PLACE.host
     remote_port: int = PLACE.port
     quiet_ms: int | None = 3000
+    begun: bool = False
 
 
 WORKER = PoolProcess(11, Duty.PCP_WORKER, frozenset({1, 2}))
 MAIN = PoolProcess(10, Duty.MAIN, frozenset({2, 3}))
 HEALTH = PoolProcess(12, Duty.HEALTH, frozenset({4}))
+SESSION = PoolProcess(13, Duty.SESSION, frozenset({5, 6}))
 
 
 def inodes(*listed: Listed, silent_ns: int = 4 * S) -> list[int]:
-    found = stuck([WORKER, MAIN, HEALTH], listed, PLACE.host, PLACE.port, silent_ns)
+    found = stuck([WORKER, MAIN, HEALTH, SESSION], listed, PLACE.host, PLACE.port, silent_ns)
     return [one.connection.inode for one in found]
 
 
@@ -222,6 +229,43 @@ def test_what_the_host_has_answered_on_lately_is_not() -> None:
 def test_a_health_check_has_a_limit_of_its_own_and_is_left_to_it() -> None:
     assert inodes(Listed(4), silent_ns=HEALTH_CHECK_NS - 1) == []
     assert inodes(Listed(4), silent_ns=HEALTH_CHECK_NS) == [4]
+
+
+def test_a_connection_that_is_only_being_made_is_ended_where_a_session_waits_for_it() -> None:
+    """pgpool-II's own processes have a time limit for that; nothing was ever heard over it."""
+    assert inodes(Listed(1, begun=True), Listed(3, begun=True), Listed(4, begun=True), silent_ns=HEALTH_CHECK_NS) == []
+    assert inodes(Listed(5, begun=True, quiet_ms=None), Listed(6), Listed(5, quiet_ms=2999)) == [5, 6]
+
+
+def memory_of(since_ns: int) -> Memory:
+    return Memory(known={0: Known(2, since_ns), 1: Known(2, since_ns)})
+
+
+def lost(
+    agreed_down: bool = True, seen_down: bool = True, since_ns: int = NOW, seen_at_all: bool = True
+) -> tuple[int, ...]:
+    status = BackendStatus.DOWN if agreed_down else BackendStatus.UP
+    agreed = document(agreed_backend(0, status), agreed_backend(1))
+    backends = (pool_backend(0, not seen_down), pool_backend(1)) if seen_at_all else (pool_backend(1),)
+    return given_up(memory_of(since_ns), Facts(NOW + S, agreed, View(NOW, LIFE, backends), LIFE))
+
+
+def test_a_backend_is_given_up_once_it_is_agreed_down_and_down_there() -> None:
+    assert lost() == (0,)
+    assert lost(agreed_down=False) == (), "quarantined, or reported and not decided"
+    assert lost(seen_down=False) == (), "clients would come back to it at once"
+    assert lost(seen_at_all=False) == ()
+
+
+def test_after_a_while_nobody_can_be_waiting_for_it_any_more() -> None:
+    assert lost(since_ns=NOW + S - GIVEN_UP_NS + 1) == (0,)
+    assert lost(since_ns=NOW + S - GIVEN_UP_NS) == ()
+
+
+def test_without_a_table_or_a_view_nothing_is_given_up() -> None:
+    view = View(NOW, LIFE, (pool_backend(0, False),))
+    assert given_up(memory_of(NOW), Facts(NOW, None, view, LIFE)) == ()
+    assert given_up(memory_of(NOW), Facts(NOW, document(agreed_backend(0, BackendStatus.DOWN)), None, LIFE)) == ()
 
 
 def test_the_log_says_how_many_whose_and_why() -> None:

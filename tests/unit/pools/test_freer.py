@@ -26,8 +26,10 @@ from pgvigil.watchdog.core.events import Level, PeerView, Views
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus
 from pgvigil.watchdog.pools import freeing, freer, knock
+from pgvigil.watchdog.pools.freeing import Duty, PoolProcess
 from pgvigil.watchdog.pools.freer import Freer
-from pgvigil.watchdog.pools.plan import Facts, Memory
+from pgvigil.watchdog.pools.plan import Facts, Known, Memory
+from pgvigil.watchdog.pools.processes import Processes
 from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
 HERE = "127.0.0.1"
@@ -58,6 +60,11 @@ class Server:
         """Of this process's connections: the first one that filled the queue is one, too."""
         return {self.inode, *(os.fstat(one.fileno()).st_ino for one in self._fill)}
 
+    @property
+    def begun(self) -> socket.socket:
+        """One that got no answer at all."""
+        return self._fill[-1]
+
     def vanish(self) -> None:
         """The queue is full from now on."""
         for _ in range(3):
@@ -80,15 +87,19 @@ class Scene:
         self.life: Incarnation | None = LIFE
         self.host = HERE
         self.agreed_only = False
+        self.lost = False
         self.freer = Freer(place.loop, place.resolver, lambda *note: self.notes.append(note), boottime_ns)
 
     def look(self) -> None:
         now_ns, port = boottime_ns(), self.server.port
         seen = PoolBackend(3, self.host, port, SeenStatus.UP, BackendRole.PRIMARY)
         agreed = Backend(3, self.host, port, BackendStatus.UP, BackendRole.PRIMARY, "", 1)
+        if self.lost:
+            seen, agreed = replace(seen, status=SeenStatus.DOWN), replace(agreed, status=BackendStatus.DOWN)
         view = None if self.agreed_only else View(now_ns, LIFE, (seen,))
-        facts = Facts(now_ns, document(agreed) if self.agreed_only else None, view, self.life)
-        self.freer.look(facts, Memory(), self.views)
+        known = self.agreed_only or self.lost
+        facts = Facts(now_ns, document(agreed) if known else None, view, self.life)
+        self.freer.look(facts, Memory(known={3: Known(1, now_ns)}), self.views)
 
     def until(self, happened: Callable[[], bool]) -> None:
         def looked() -> bool:
@@ -154,6 +165,25 @@ def test_what_is_agreed_tells_the_backends_of_one_that_never_answered(scene: Sce
     scene.server.vanish()
     scene.agreed_only = True
     scene.until(lambda: bool(ended))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_session_in_the_making_is_freed_only_from_a_backend_that_was_given_up(
+    scene: Scene, ended: list[int], monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """No node is dead: that the backend was given up is reason enough to ask its host."""
+    scene.server.vanish()
+    begun = os.fstat(scene.server.begun.fileno()).st_ino
+    main = PoolProcess(LIFE.pid, Duty.MAIN, frozenset({scene.server.inode}))
+    session = PoolProcess(4711, Duty.SESSION, frozenset({begun}))
+    monkeypatch.setattr(Processes, "find", lambda self, pid: [main])
+    monkeypatch.setattr(Processes, "sessions", lambda self, pid: [session] if pid == LIFE.pid else [])
+    scene.lost = lost
+    scene.views = ALIVE if lost else DEAD
+    scene.until(lambda: (begun if lost else scene.server.inode) in ended)
+    scene.for_a_while()
+    assert (begun in ended) is lost
+    assert any("session in the making" in text for _, text in scene.notes) is lost
 
 
 def test_a_host_that_lives_is_left_alone(scene: Scene, ended: list[int]) -> None:

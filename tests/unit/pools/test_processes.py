@@ -125,3 +125,19 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_found(proc: Proc, monkeypa
 def test_no_more_than_so_many_are_looked_at(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MAX_PROCESSES", 3)
     assert len(found(Processes(str(proc.folder)))) == 3
+
+
+def test_those_that_make_a_session_are_found_anew_each_time(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Processes(str(proc.folder))
+    found(seen)
+    assert seen.sessions(10) == []
+    proc.process(11, "pgpool: accept connection", sockets=(110, 111))
+    (one,) = seen.sessions(10)
+    assert (one.pid, one.duty, set(one.inodes)) == (11, Duty.SESSION, {110, 111})
+    proc.process(11, "pgpool: accept connection postgres 10.0.0.1(4711) idle", sockets=(110,))
+    assert seen.sessions(10) == [], "a session that is made, of a user whose name is accept"
+    proc.process(12, "pgpool: accept connection")
+    proc.process(11, "pgpool: accept connection")
+    assert len(seen.sessions(10)) == 2
+    monkeypatch.setattr(processes, "MAX_SESSIONS", 1)
+    assert len(seen.sessions(10)) == 1
