@@ -207,9 +207,11 @@ class _Step:
         return next((pair for pair in self.pairs if pair[0].backend_id == backend_id), None)
 
     def _silent(self, backend_id: int) -> bool:
-        """Whether PostgreSQL does not answer this node either."""
-        probed = self.facts.probes.get(backend_id)
-        return probed is not None and probed.answers is False and self.now_ns < probed.at_ns + SILENT_NS
+        """Whether PostgreSQL does not answer this node either; what it did before the newest decision says nothing."""
+        probed, known = self.facts.probes.get(backend_id), self.known.get(backend_id)
+        if probed is None or known is None or probed.at_ns < known.since_ns:
+            return False
+        return probed.answers is False and self.now_ns < probed.at_ns + SILENT_NS
 
     def _answers(self, backend_id: int) -> bool:
         probed = self.facts.probes.get(backend_id)

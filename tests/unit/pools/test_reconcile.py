@@ -125,6 +125,19 @@ def test_a_backend_that_does_not_answer_is_a_standing_vote_under_its_decision() 
     assert not pool.step().seen[1].failed
 
 
+def test_silence_from_before_a_decision_is_no_vote_under_it() -> None:
+    """Attached again within seconds of its failure: nobody has asked it since, and it works."""
+    pool = Pool(backends=(seen(0, role=PRIMARY), seen(1, up=False)), answering={1: False})
+    assert pool.step().seen[1].failed
+    pool.agree(agreed_backend(1, DOWN, decision=8))
+    assert not pool.step().seen[1].failed
+    pool.agree(agreed_backend(1, UP, decision=9))
+    pool.probe_age_s = 0.5
+    assert (pool.step().seen[1].failed, pool.plan.seen[1].decision) == (False, 9)
+    pool.probe_age_s = 0.0
+    assert pool.step().seen[1].failed
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_an_old_probe_neither_attaches_nor_votes(answers: bool) -> None:
     pool = settled(Pool())
