@@ -153,13 +153,9 @@ class Ground:
         answer = self.sql(node, "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
         return int(answer.checked().out)
 
-    def postgres_pids(self, node: Host) -> list[int]:
-        """All processes of a host's PostgreSQL."""
-        return [pid for pid in self.lab.pids(node) if _is_postgres(title(pid))]
-
     def kill_postgres(self, node: Host) -> None:
         """kill -9 of all of a host's PostgreSQL at once."""
-        pids = self.postgres_pids(node)
+        pids = [pid for pid in self.lab.pids(node) if _is_postgres(title(pid))]
         if not pids:
             raise CommandError(f"no PostgreSQL runs on {node.name}, expected one to kill")
         kill_at_once(pids)
