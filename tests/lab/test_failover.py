@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from pgvigil.ipc.clock import boottime_ns
+from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.demo.failover.ground import Ground
 from pgvigil.watchdog.demo.failover.plays import PLAYS, lead_elsewhere, without
 from pgvigil.watchdog.demo.failover.pools import Picture, backend_id, connect, picture
@@ -132,6 +134,8 @@ def test_a_pgpool_that_reads_from_a_host_that_vanished_is_freed(ground: Ground) 
     stuck: set[int] = set()
 
     def waits() -> bool:
+        with suppress(PeerError), connect(ground.pools[node]) as pcp:
+            pcp.nodes(500)  # somebody's pcp_node_info: pgvigil itself asks for roles seldom
         stuck.update(stuck_readers(ground, node, primary))
         return bool(stuck)
 
