@@ -20,6 +20,7 @@ from pgvigil.watchdog.pools.freeing import Place, Silences, Stuck, Suspicion, gi
 from pgvigil.watchdog.pools.knock import Knocker
 from pgvigil.watchdog.pools.plan import Facts, Memory
 from pgvigil.watchdog.pools.processes import Processes
+from pgvigil.watchdog.pools.view import Incarnation
 
 SLACK_NS = 200 * NS_PER_MS
 """The owner looks about once a second, and not to the millisecond."""
@@ -28,6 +29,7 @@ WHAT_TO_DO = {
     errno.EPERM: "give pgvigil CAP_NET_ADMIN",
     errno.EACCES: "run pgvigil as the user of pgpool-II, or give it CAP_SYS_PTRACE",
 }
+NOT_SEEN = "cannot see the connections of its pgpool-II, to free it from a host that vanishes"
 OTHERWISE = "until it is restarted, pgpool-II may wait for that host for ever"
 
 
@@ -44,6 +46,7 @@ class Freer:
         self._silences = Silences()
         self._processes = Processes()
         self._said: set[str] = set()
+        self._known: Incarnation | None = None
 
     def close(self) -> None:
         """Give every socket back."""
@@ -51,6 +54,7 @@ class Freer:
 
     def look(self, facts: Facts, memory: Memory, views: Views | None) -> None:
         """Ask the hosts if something is wrong, and act on those that have been silent."""
+        self._meet(facts.incarnation)
         node_dead = views is not None and any(peer.health is Health.DEAD for peer in views.peers)
         lost = given_up(memory, facts)
         trouble = node_dead or bool(lost)
@@ -66,6 +70,15 @@ class Freer:
             if silent_ns is not None and facts.incarnation is not None:
                 self._silences.freed(place, facts.now_ns)
                 self._free(place, facts.incarnation.pid, silent_ns, place.backend_id in lost)
+
+    def _meet(self, incarnation: Incarnation | None) -> None:
+        """Say at the start what would be missing in an emergency."""
+        if incarnation is None or incarnation == self._known:
+            return
+        self._known = incarnation
+        hidden = self._processes.hidden(incarnation.pid)
+        if hidden:
+            self._complain(f"{NOT_SEEN}: {hidden}", errno.EACCES)
 
     def _ask(self, place: Place, now_ns: int) -> None:
         address = self._resolver.address(place.host)
@@ -86,7 +99,7 @@ class Freer:
         if lost:
             processes += self._processes.sessions(main_pid)
         if self._processes.obstacle:
-            self._complain(f"cannot see the connections of its pgpool-II: {self._processes.obstacle}", errno.EACCES)
+            self._complain(f"{NOT_SEEN}: {self._processes.obstacle}", errno.EACCES)
         if not any(process.inodes for process in processes):
             return
         try:

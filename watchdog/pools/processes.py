@@ -37,6 +37,12 @@ class Processes:
         """Read all titles again."""
         self._others.clear()
 
+    def hidden(self, main_pid: int) -> str:
+        """Why the descriptors of that process cannot be seen; empty if they can, or it has gone."""
+        self.obstacle = ""
+        self._inodes(main_pid)
+        return self.obstacle
+
     def find(self, main_pid: int) -> list[PoolProcess]:
         """The main process and those below it that serve no client."""
         self.obstacle = ""

@@ -277,6 +277,21 @@ def test_processes_that_may_not_be_read_are_told_once(
     assert [told in text for _, text in scene.notes] == [True]
 
 
+def test_what_would_be_missing_in_an_emergency_is_told_at_the_start(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> object:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    scene.views = ALIVE
+    scene.for_a_while()
+    ((level, text),) = scene.notes
+    assert level is Level.WARNING
+    assert text.startswith("cannot see the connections of its pgpool-II, to free it from a host that vanishes: /proc/")
+    assert text.endswith("; run pgvigil as the user of pgpool-II, or give it CAP_SYS_PTRACE")
+
+
 def test_a_view_without_backends_asks_nobody(scene: Scene) -> None:
     facts = Facts(boottime_ns(), None, View(0, LIFE, ()), LIFE)
     scene.freer.look(facts, Memory(), DEAD)
