@@ -10,7 +10,7 @@ from pgvigil.watchdog.demo.failover.outcome import Outcome
 from pgvigil.watchdog.demo.machine import describe_machine
 
 _TIMES = f"{'p50':>7} {'worst':>7}"
-HEAD = f"{'scenario':<38} {'runs':>4}  {'promotions':<12} {_TIMES}  {'agree':<8} {'pgbench goes on':<16} verdict"
+HEAD = f"{'scenario':<40} {'runs':>4}  {'promotions':<12} {_TIMES}  {'agree':<8} {'pgbench goes on':<16} verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Row:
     def __str__(self) -> str:
         verdict = "holds" if self.holds else f"{len(self.failures)} FAILED"
         times = f"{self.p50_s:>5.1f} s {self.worst_s:>5.1f} s"
-        start = f"{self.scenario:<38} {self.runs:>4}  {self.promotions:<12} {times}"
+        start = f"{self.scenario:<40} {self.runs:>4}  {self.promotions:<12} {times}"
         return f"{start}  {self.agree:<8} {self.pgbench:<16} {verdict}"
 
 
