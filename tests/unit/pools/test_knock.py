@@ -107,6 +107,17 @@ def test_what_the_network_says_at_once(asked: Asked, monkeypatch: pytest.MonkeyP
     assert asked.ask(5432) is silent
 
 
+def test_without_a_descriptor_nobody_is_called_silent(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> object:
+        raise OSError(errno.EMFILE, "no")
+
+    with deaf() as port:
+        monkeypatch.setattr(knock.select, "epoll", refuse)
+        asked.knocker.knock("a", HERE, port)
+    assert [silent for _, _, silent in asked.heard] == [False]
+    assert asked.knocker.wake() is None and not asked.knocker.asks("a")
+
+
 def test_an_answer_that_was_there_in_time_counts_although_it_is_read_late(asked: Asked) -> None:
     with socket.create_server((HERE, 0)) as listener:
         asked.knocker.knock("a", HERE, listener.getsockname()[1])
