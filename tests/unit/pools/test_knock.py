@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,7 +113,7 @@ def test_without_a_descriptor_nobody_is_called_silent(asked: Asked, monkeypatch:
         raise OSError(errno.EMFILE, "no")
 
     with deaf() as port:
-        monkeypatch.setattr(knock.select, "epoll", refuse)
+        monkeypatch.setattr(select, "epoll", refuse)
         asked.knocker.knock("a", HERE, port)
     assert [silent for _, _, silent in asked.heard] == [False]
     assert asked.knocker.wake() is None and not asked.knocker.asks("a")
