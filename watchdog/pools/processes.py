@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 
-from pgvigil.watchdog.pools.freeing import SESSION_TITLE, Duty, PoolProcess, duty_of
+from pgvigil.watchdog.pools.freeing import RECOVERY_TITLE, SESSION_TITLE, Duty, PoolProcess, duty_of
 
 MAX_PROCESSES = 64
 MAX_SESSIONS = 64
@@ -50,7 +50,7 @@ class Processes:
             if duty is not None:
                 found.append((pid, duty))
             if duty is Duty.PCP:
-                found += [(worker, Duty.PCP_WORKER) for worker in self._children(pid)]
+                found += [(worker, self._work(worker)) for worker in self._children(pid)]
         return [PoolProcess(pid, duty, self._inodes(pid)) for pid, duty in found[:MAX_PROCESSES]]
 
     def sessions(self, main_pid: int) -> list[PoolProcess]:
@@ -69,6 +69,10 @@ class Processes:
         if duty is None and title.startswith(OWN_PREFIX):
             self._others.add(pid)
         return duty
+
+    def _work(self, pid: int) -> Duty:
+        """What a child of the PCP process does, whatever that is."""
+        return Duty.RECOVERY if self._title(pid) == RECOVERY_TITLE else Duty.PCP_WORKER
 
     def _children(self, pid: int) -> list[int]:
         words = self._read(f"{pid}/task/{pid}/children", MAX_LIST).split()

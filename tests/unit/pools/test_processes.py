@@ -70,6 +70,12 @@ def test_all_but_those_that_serve_clients_are_found_with_their_sockets(proc: Pro
     assert seen.obstacle == ""
 
 
+def test_a_pcp_worker_that_recovers_a_backend_is_told_from_the_others(proc: Proc) -> None:
+    proc.process(22, "pgpool: PCP: processing recovery request", sockets=(220,))
+    seen = found(Processes(str(proc.folder)))
+    assert (seen[21][0], seen[22]) == (Duty.PCP_WORKER, (Duty.RECOVERY, {220}))
+
+
 def test_what_serves_clients_is_looked_at_once_and_one_without_a_title_again(proc: Proc) -> None:
     seen = Processes(str(proc.folder))
     proc.process(16, "pgpool -n -f /etc/pgpool2/pgpool.conf")
