@@ -139,6 +139,7 @@ class _Record:
     """What came of asking one host; `since_ns`: when the first question of a row that nobody answered was asked."""
 
     next_ns: int = 0
+    address: str = ""
     since_ns: int = 0
     times: int = 0
     freed_ns: int | None = None
@@ -158,15 +159,21 @@ class Silences:
         """Whether to ask it now."""
         return place.is_remote and now_ns + slack_ns >= self._record(place).next_ns
 
-    def asked(self, place: Place, now_ns: int) -> None:
-        """A question is on its way."""
+    def asked(self, place: Place, now_ns: int, address: str = "") -> None:
+        """A question is on its way; what another address kept silent about says nothing of this one."""
+        if self._record(place).address != address:
+            self._records[place] = _Record(address=address)
         self._record(place).next_ns = now_ns + ASK_AGAIN_NS
+
+    def address(self, place: Place) -> str:
+        """The one that was asked last."""
+        return self._record(place).address
 
     def answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         """What came of a question: nothing at all (silent), or a sign of life."""
         record = self._record(place)
         if not silent:
-            self._records[place] = _Record(next_ns=asked_ns + LIVES_AGAIN_NS)
+            self._records[place] = _Record(asked_ns + LIVES_AGAIN_NS, record.address)
             return
         if not record.times:
             record.since_ns = asked_ns

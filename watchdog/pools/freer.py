@@ -72,16 +72,15 @@ class Freer:
         if address is None:
             self._resolver.look_up(place.host, now_ns)
             return
-        self._silences.asked(place, now_ns)
-        self._knocker.knock(place, address, place.port)
+        if not self._knocker.asks(place):
+            self._silences.asked(place, now_ns, address)
+            self._knocker.knock(place, address, place.port)
 
     def _answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         self._silences.answered(place, asked_ns, silent)
 
     def _free(self, place: Place, main_pid: int, silent_ns: int, lost: bool) -> None:
-        address = self._resolver.address(place.host)
-        if address is None:
-            return
+        address = self._silences.address(place)
         processes = self._processes.find(main_pid)
         if lost:
             processes += self._processes.sessions(main_pid)

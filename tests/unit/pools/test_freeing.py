@@ -174,6 +174,20 @@ def test_it_is_asked_once_a_second_and_less_often_once_it_has_answered() -> None
     assert not made.due(PLACE, NOW + LIVES_AGAIN_NS - 1) and made.due(PLACE, NOW + LIVES_AGAIN_NS)
 
 
+def test_a_name_that_gets_another_address_is_silent_anew() -> None:
+    made = Silences()
+    for at_s, address in enumerate(("10.77.0.11", "10.77.0.11", "10.77.0.21", "10.77.0.21")):
+        made.asked(PLACE, NOW + at_s * S, address)
+        made.answered(PLACE, NOW + at_s * S, True)
+        assert made.address(PLACE) == address
+    assert made.silent_ns(PLACE, NOW + 5 * S) is None
+    made.asked(PLACE, NOW + 4 * S, "10.77.0.21")
+    made.answered(PLACE, NOW + 4 * S, True)
+    assert made.silent_ns(PLACE, NOW + 5 * S) == 3 * S
+    made.answered(PLACE, NOW + 5 * S, False)
+    assert made.address(PLACE) == "10.77.0.21"
+
+
 @pytest.mark.parametrize("host", ["", "/var/run/postgresql"])
 def test_a_unix_socket_is_never_asked(host: str) -> None:
     assert not Silences().due(replace(PLACE, host=host), NOW)
