@@ -82,10 +82,12 @@ class Freer:
     def _free(self, place: Place, main_pid: int, silent_ns: int, lost: bool) -> None:
         address = self._silences.address(place)
         processes = self._processes.find(main_pid)
-        if lost:
+        if lost and processes:
             processes += self._processes.sessions(main_pid)
         if self._processes.obstacle:
-            self._complain(f"cannot see the connections of its pgpool-II: {self._processes.obstacle}", errno.EACCES)
+            denied = errno.errorcode[errno.EACCES] in self._processes.obstacle
+            text = f"cannot see the connections of its pgpool-II: {self._processes.obstacle}"
+            self._complain(text, errno.EACCES if denied else 0)
         if not any(process.inodes for process in processes):
             return
         try:

@@ -19,6 +19,9 @@ MAX_CHILDREN = 4096
 MAX_DESCRIPTORS = 1024
 MAX_TITLE = 512
 MAX_LIST = 65536
+MAX_NAME = 16
+NAME = b"pgpool"
+"""Of the program: a pid file that was left behind may name any other by now."""
 PREFIX = "socket:["
 GONE = (errno.ENOENT, errno.ESRCH)
 OWN_PREFIX = "pgpool: "
@@ -40,6 +43,12 @@ class Processes:
     def find(self, main_pid: int) -> list[PoolProcess]:
         """The main process and those below it that serve no client."""
         self.obstacle = ""
+        name = self._read(f"{main_pid}/comm", MAX_NAME).strip()
+        if not name.startswith(NAME):
+            if name:
+                shown = name.decode("utf-8", "backslashreplace")
+                self.obstacle = f"process {main_pid} of its pid file is {shown}, expected pgpool"
+            return []
         found = [(main_pid, Duty.MAIN)]
         children = self._children(main_pid)
         if not children:
