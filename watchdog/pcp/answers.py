@@ -104,8 +104,9 @@ def _health(node_id: int, fields: Fields) -> HealthStats:
         retry=fields.number("retry", 0, MAX_LONG),
         average_retry=fields.decimal("average retry"),
         max_retry=fields.number("max retry", 0, MAX_INT),
-        max_duration_ms=fields.number("max duration", 0, MAX_INT),
-        min_duration_ms=fields.number("min duration", 0, MAX_INT),
+        # pgpool-II measures with the wall clock: one that is set back makes a duration negative, and that stays.
+        max_duration_ms=fields.number("max duration", -MAX_INT - 1, MAX_INT),
+        min_duration_ms=fields.number("min duration", -MAX_INT - 1, MAX_INT),
         average_duration_ms=fields.decimal("average duration"),
         last_check=fields.text("last check"),
         last_success=fields.text("last success"),

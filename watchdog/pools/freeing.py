@@ -33,11 +33,14 @@ AGAIN_NS = 2 * NS_PER_S
 ASK_AGAIN_NS = NS_PER_S
 LIVES_AGAIN_NS = 5 * NS_PER_S
 """A backend that answered is asked less often: each question makes a PostgreSQL fork."""
-HEALTH_CHECK_NS = 60 * NS_PER_S
-"""A health check has a time limit of its own (health_check_timeout, 20 s): ended early, it would count as a failure."""
+PATIENCE_NS = 60 * NS_PER_S
+"""A health check has a time limit of its own (health_check_timeout, 20 s): ended early, it would count as a failure.
+Online recovery waits for hours over a connection that says nothing, and outlives a network that is away for a while.
+"""
 
 PCP_TITLE = "pgpool: PCP: wait for connection request"
 REPLICATION_TITLE = "pgpool: worker process"
+RECOVERY_TITLE = "pgpool: PCP: processing recovery request"
 SESSION_TITLE = "pgpool: accept connection"
 HEALTH_TITLE = re.compile(r"pgpool: health check process\(\d+\)")
 """Whole titles: a client's user and database stand in the title of the process that serves it."""
@@ -49,9 +52,13 @@ class Duty(enum.Enum):
     MAIN = "main process"
     PCP = "PCP process"
     PCP_WORKER = "PCP worker"
+    RECOVERY = "online recovery"
     REPLICATION = "replication check"
     HEALTH = "health check"
     SESSION = "session in the making"
+
+
+PATIENT = (Duty.HEALTH, Duty.RECOVERY)
 
 
 def duty_of(title: str) -> Duty | None:
@@ -132,6 +139,7 @@ class _Record:
     """What came of asking one host; `since_ns`: when the first question of a row that nobody answered was asked."""
 
     next_ns: int = 0
+    address: str = ""
     since_ns: int = 0
     times: int = 0
     freed_ns: int | None = None
@@ -151,15 +159,21 @@ class Silences:
         """Whether to ask it now."""
         return place.is_remote and now_ns + slack_ns >= self._record(place).next_ns
 
-    def asked(self, place: Place, now_ns: int) -> None:
-        """A question is on its way."""
+    def asked(self, place: Place, now_ns: int, address: str = "") -> None:
+        """A question is on its way; what another address kept silent about says nothing of this one."""
+        if self._record(place).address != address:
+            self._records[place] = _Record(address=address)
         self._record(place).next_ns = now_ns + ASK_AGAIN_NS
+
+    def address(self, place: Place) -> str:
+        """The one that was asked last."""
+        return self._record(place).address
 
     def answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         """What came of a question: nothing at all (silent), or a sign of life."""
         record = self._record(place)
         if not silent:
-            self._records[place] = _Record(next_ns=asked_ns + LIVES_AGAIN_NS)
+            self._records[place] = _Record(asked_ns + LIVES_AGAIN_NS, record.address)
             return
         if not record.times:
             record.since_ns = asked_ns
@@ -221,7 +235,7 @@ def stuck(
     """
     owners: dict[int, PoolProcess] = {}
     for process in processes:
-        if process.duty is Duty.HEALTH and silent_ns < HEALTH_CHECK_NS:
+        if process.duty in PATIENT and silent_ns < PATIENCE_NS:
             continue
         for inode in process.inodes:
             owners.setdefault(inode, process)

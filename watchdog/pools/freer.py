@@ -76,30 +76,28 @@ class Freer:
         if incarnation is None or incarnation == self._known:
             return
         self._known = incarnation
-        hidden = self._processes.hidden(incarnation.pid)
-        if hidden:
-            self._complain(f"{NOT_SEEN}: {hidden}", errno.EACCES)
+        if self._processes.hidden(incarnation.pid):
+            self._cannot_see()
 
     def _ask(self, place: Place, now_ns: int) -> None:
         address = self._resolver.address(place.host)
         if address is None:
             self._resolver.look_up(place.host, now_ns)
             return
-        self._silences.asked(place, now_ns)
-        self._knocker.knock(place, address, place.port)
+        if not self._knocker.asks(place):
+            self._silences.asked(place, now_ns, address)
+            self._knocker.knock(place, address, place.port)
 
     def _answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         self._silences.answered(place, asked_ns, silent)
 
     def _free(self, place: Place, main_pid: int, silent_ns: int, lost: bool) -> None:
-        address = self._resolver.address(place.host)
-        if address is None:
-            return
+        address = self._silences.address(place)
         processes = self._processes.find(main_pid)
-        if lost:
+        if lost and processes:
             processes += self._processes.sessions(main_pid)
         if self._processes.obstacle:
-            self._complain(f"{NOT_SEEN}: {self._processes.obstacle}", errno.EACCES)
+            self._cannot_see()
         if not any(process.inodes for process in processes):
             return
         try:
@@ -129,6 +127,10 @@ class Freer:
                 raise
             return False
         return True
+
+    def _cannot_see(self) -> None:
+        denied = errno.errorcode[errno.EACCES] in self._processes.obstacle
+        self._complain(f"{NOT_SEEN}: {self._processes.obstacle}", errno.EACCES if denied else 0)
 
     def _complain(self, text: str, code: int) -> None:
         """Once for each reason."""

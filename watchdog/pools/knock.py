@@ -58,10 +58,19 @@ class Knocker(Generic[K]):
             self._on_answer(key, asked_ns, code in SILENT_CODES)
             return
         # The loop knows readable descriptors only: one of epoll is readable when something in it is writable.
-        epoll = select.epoll()
+        try:
+            epoll = select.epoll()
+        except OSError:  # no descriptor left: that is no silence of the host
+            made.close()
+            self._on_answer(key, asked_ns, False)
+            return
         epoll.register(made.fileno(), select.EPOLLOUT)
         self._knocks[key] = _Knock(made, epoll, asked_ns)
         self._loop.watch(epoll.fileno(), lambda: self._ready(key))
+
+    def asks(self, key: K) -> bool:
+        """Whether a question is under way."""
+        return key in self._knocks
 
     def wake(self) -> int | None:
         """The next deadline."""

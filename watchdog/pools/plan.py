@@ -42,7 +42,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What came of this node's own question to a PostgreSQL; `answers` is None if it could not be asked."""
+    """What came of this node's own question to a PostgreSQL, and when that was asked: silence from before a decision
+    must not end as one from after it. `answers` is None if it could not be asked.
+    """
 
     at_ns: int
     answers: bool | None

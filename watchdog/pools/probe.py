@@ -59,6 +59,7 @@ class _Question:
 
     door: Door
     on_answer: Callable[[Probed], None]
+    asked_ns: int
     deadline_ns: int
     received: bytes = b""
 
@@ -78,7 +79,7 @@ class Prober:
         now_ns = self._clock()
 
         def end(answers: bool | None, evidence: str) -> None:
-            self._end(backend_id, question, Probed(self._clock(), answers, evidence))
+            self._end(backend_id, question, Probed(now_ns, answers, evidence))
 
         def take(data: bytes) -> None:
             question.received += data
@@ -87,7 +88,7 @@ class Prober:
                 end(*verdict)
 
         door = Door(self._loop, take, lambda reason: end(False, reason))
-        question = _Question(door, on_answer, now_ns + LIMIT_NS)
+        question = _Question(door, on_answer, now_ns, now_ns + LIMIT_NS)
         self._questions.setdefault(backend_id, []).append(question)
         address = self._address(host, now_ns)
         if address is None:
@@ -112,7 +113,7 @@ class Prober:
         """Silence is an answer, too."""
         for backend_id, several in list(self._questions.items()):
             for question in [one for one in several if one.deadline_ns <= now_ns]:
-                self._end(backend_id, question, Probed(now_ns, False, "has not answered in time"))
+                self._end(backend_id, question, Probed(question.asked_ns, False, "has not answered in time"))
 
     def close(self) -> None:
         """Give the sockets back; nobody is called any more."""

@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 
-from pgvigil.watchdog.pools.freeing import SESSION_TITLE, Duty, PoolProcess, duty_of
+from pgvigil.watchdog.pools.freeing import RECOVERY_TITLE, SESSION_TITLE, Duty, PoolProcess, duty_of
 
 MAX_PROCESSES = 64
 MAX_SESSIONS = 64
@@ -19,6 +19,9 @@ MAX_CHILDREN = 4096
 MAX_DESCRIPTORS = 1024
 MAX_TITLE = 512
 MAX_LIST = 65536
+MAX_NAME = 16
+NAME = b"pgpool"
+"""Of the program: a pid file that was left behind may name any other by now."""
 PREFIX = "socket:["
 GONE = (errno.ENOENT, errno.ESRCH)
 OWN_PREFIX = "pgpool: "
@@ -46,6 +49,12 @@ class Processes:
     def find(self, main_pid: int) -> list[PoolProcess]:
         """The main process and those below it that serve no client."""
         self.obstacle = ""
+        name = self._read(f"{main_pid}/comm", MAX_NAME).strip()
+        if not name.startswith(NAME):
+            if name:
+                shown = name.decode("utf-8", "backslashreplace")
+                self.obstacle = f"process {main_pid} of its pid file is {shown}, expected pgpool"
+            return []
         found = [(main_pid, Duty.MAIN)]
         children = self._children(main_pid)
         if not children:
@@ -56,7 +65,8 @@ class Processes:
             if duty is not None:
                 found.append((pid, duty))
             if duty is Duty.PCP:
-                found += [(worker, Duty.PCP_WORKER) for worker in self._children(pid)]
+                found += [(worker, self._work(worker)) for worker in self._children(pid)]
+        found.sort(key=lambda one: one[1] is Duty.HEALTH)  # the last ones to be left out: what nobody waits for
         return [PoolProcess(pid, duty, self._inodes(pid)) for pid, duty in found[:MAX_PROCESSES]]
 
     def sessions(self, main_pid: int) -> list[PoolProcess]:
@@ -75,6 +85,10 @@ class Processes:
         if duty is None and title.startswith(OWN_PREFIX):
             self._others.add(pid)
         return duty
+
+    def _work(self, pid: int) -> Duty:
+        """What a child of the PCP process does, whatever that is."""
+        return Duty.RECOVERY if self._title(pid) == RECOVERY_TITLE else Duty.PCP_WORKER
 
     def _children(self, pid: int) -> list[int]:
         words = self._read(f"{pid}/task/{pid}/children", MAX_LIST).split()

@@ -132,6 +132,14 @@ def test_the_average_of_no_health_check_is_none(nothing: str) -> None:
     assert (stats.average_retry, stats.average_duration_ms) == (None, None)
 
 
+def test_a_health_check_during_which_the_wall_clock_was_set_back_hides_nothing() -> None:
+    """Its duration is negative and stays the shortest one: status and role come in the same answer."""
+    fields = [*fake.HEALTH]
+    fields[13], fields[14] = "-2147483648", "-812"
+    stats = value_of(asked(requests.health_stats(0), fake.frame("h", "CommandComplete", *fields)))
+    assert (stats.status, stats.max_duration_ms, stats.min_duration_ms) == ("up", -(2**31), -812)
+
+
 def test_text_that_is_no_utf_8_is_spelled_out() -> None:
     said = fake.process_rows("4.3", [fake.PROCESS]).replace(b"shop", b"sh\xf6p", 1)
     said = said.replace(b"Idle\0", b"Idle\0", 1)

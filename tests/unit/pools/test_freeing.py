@@ -13,10 +13,10 @@ from pgvigil.watchdog.core.record import BackendStatus
 from pgvigil.watchdog.pools.freeing import (
     AGAIN_NS,
     GIVEN_UP_NS,
-    HEALTH_CHECK_NS,
     LIVES_AGAIN_NS,
     NS_PER_S,
     OVERDUE_NS,
+    PATIENCE_NS,
     Duty,
     Place,
     PoolProcess,
@@ -174,6 +174,20 @@ def test_it_is_asked_once_a_second_and_less_often_once_it_has_answered() -> None
     assert not made.due(PLACE, NOW + LIVES_AGAIN_NS - 1) and made.due(PLACE, NOW + LIVES_AGAIN_NS)
 
 
+def test_a_name_that_gets_another_address_is_silent_anew() -> None:
+    made = Silences()
+    for at_s, address in enumerate(("10.77.0.11", "10.77.0.11", "10.77.0.21", "10.77.0.21")):
+        made.asked(PLACE, NOW + at_s * S, address)
+        made.answered(PLACE, NOW + at_s * S, True)
+        assert made.address(PLACE) == address
+    assert made.silent_ns(PLACE, NOW + 5 * S) is None
+    made.asked(PLACE, NOW + 4 * S, "10.77.0.21")
+    made.answered(PLACE, NOW + 4 * S, True)
+    assert made.silent_ns(PLACE, NOW + 5 * S) == 3 * S
+    made.answered(PLACE, NOW + 5 * S, False)
+    assert made.address(PLACE) == "10.77.0.21"
+
+
 @pytest.mark.parametrize("host", ["", "/var/run/postgresql"])
 def test_a_unix_socket_is_never_asked(host: str) -> None:
     assert not Silences().due(replace(PLACE, host=host), NOW)
@@ -203,10 +217,11 @@ WORKER = PoolProcess(11, Duty.PCP_WORKER, frozenset({1, 2}))
 MAIN = PoolProcess(10, Duty.MAIN, frozenset({2, 3}))
 HEALTH = PoolProcess(12, Duty.HEALTH, frozenset({4}))
 SESSION = PoolProcess(13, Duty.SESSION, frozenset({5, 6}))
+RECOVERY = PoolProcess(14, Duty.RECOVERY, frozenset({7}))
 
 
 def inodes(*listed: Listed, silent_ns: int = 4 * S) -> list[int]:
-    found = stuck([WORKER, MAIN, HEALTH, SESSION], listed, PLACE.host, PLACE.port, silent_ns)
+    found = stuck([WORKER, MAIN, HEALTH, SESSION, RECOVERY], listed, PLACE.host, PLACE.port, silent_ns)
     return [one.connection.inode for one in found]
 
 
@@ -227,13 +242,19 @@ def test_what_the_host_has_answered_on_lately_is_not() -> None:
 
 
 def test_a_health_check_has_a_limit_of_its_own_and_is_left_to_it() -> None:
-    assert inodes(Listed(4), silent_ns=HEALTH_CHECK_NS - 1) == []
-    assert inodes(Listed(4), silent_ns=HEALTH_CHECK_NS) == [4]
+    assert inodes(Listed(4), silent_ns=PATIENCE_NS - 1) == []
+    assert inodes(Listed(4), silent_ns=PATIENCE_NS) == [4]
+
+
+def test_an_online_recovery_outlives_a_network_that_is_away_for_a_while() -> None:
+    """It waits for the copy of the primary, over a connection that says nothing for hours."""
+    assert inodes(Listed(7, quiet_ms=3_600_000), silent_ns=PATIENCE_NS - 1) == []
+    assert inodes(Listed(7, quiet_ms=3_600_000), silent_ns=PATIENCE_NS) == [7]
 
 
 def test_a_connection_that_is_only_being_made_is_ended_where_a_session_waits_for_it() -> None:
     """pgpool-II's own processes have a time limit for that; nothing was ever heard over it."""
-    assert inodes(Listed(1, begun=True), Listed(3, begun=True), Listed(4, begun=True), silent_ns=HEALTH_CHECK_NS) == []
+    assert inodes(Listed(1, begun=True), Listed(3, begun=True), Listed(4, begun=True), silent_ns=PATIENCE_NS) == []
     assert inodes(Listed(5, begun=True, quiet_ms=None), Listed(6), Listed(5, quiet_ms=2999)) == [5, 6]
 
 

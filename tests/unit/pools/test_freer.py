@@ -25,7 +25,7 @@ from pgvigil.ipc.sock_diag import Connection
 from pgvigil.watchdog.core.events import Level, PeerView, Views
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus
-from pgvigil.watchdog.pools import freeing, freer, knock
+from pgvigil.watchdog.pools import freeing, freer, knock, processes
 from pgvigil.watchdog.pools.freeing import Duty, PoolProcess
 from pgvigil.watchdog.pools.freer import Freer
 from pgvigil.watchdog.pools.plan import Facts, Known, Memory
@@ -120,6 +120,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SILENT_NS", "ASK_AGAIN_NS", "LIVES_AGAIN_NS", "AGAIN_NS"):
         monkeypatch.setattr(freeing, name, getattr(freeing, name) // 10)
     monkeypatch.setattr(knock, "LIMIT_NS", 100 * NS_PER_MS)
+    monkeypatch.setattr(processes, "NAME", Path("/proc/self/comm").read_bytes().strip())
     monkeypatch.setattr(freer, "SLACK_NS", 0)
 
 
@@ -290,6 +291,17 @@ def test_what_would_be_missing_in_an_emergency_is_told_at_the_start(
     assert level is Level.WARNING
     assert text.startswith("cannot see the connections of its pgpool-II, to free it from a host that vanishes: /proc/")
     assert text.endswith("; run pgvigil as the user of pgpool-II, or give it CAP_SYS_PTRACE")
+
+
+def test_another_program_behind_the_pid_file_keeps_its_connections(
+    scene: Scene, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "NAME", b"pgpool")
+    scene.server.vanish()
+    scene.until(lambda: bool(scene.notes))
+    scene.for_a_while()
+    ((_, text),) = scene.notes
+    assert ended == [] and f"process {os.getpid()} of its pid file is " in text and "CAP_SYS_PTRACE" not in text
 
 
 def test_a_view_without_backends_asks_nobody(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -105,6 +106,17 @@ def test_one_question_at_a_time_and_nobody_is_called_after_the_end(asked: Asked)
 def test_what_the_network_says_at_once(asked: Asked, monkeypatch: pytest.MonkeyPatch, code: int, silent: bool) -> None:
     monkeypatch.setattr(knock, "_begin", lambda made, address, port: code)
     assert asked.ask(5432) is silent
+
+
+def test_without_a_descriptor_nobody_is_called_silent(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> object:
+        raise OSError(errno.EMFILE, "no")
+
+    with deaf() as port:
+        monkeypatch.setattr(select, "epoll", refuse)
+        asked.knocker.knock("a", HERE, port)
+    assert [silent for _, _, silent in asked.heard] == [False]
+    assert asked.knocker.wake() is None and not asked.knocker.asks("a")
 
 
 def test_an_answer_that_was_there_in_time_counts_although_it_is_read_late(asked: Asked) -> None:

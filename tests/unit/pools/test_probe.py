@@ -99,6 +99,17 @@ def test_silence_and_nobody_there_are_no_answer(place: Ground, monkeypatch: pyte
     assert asked(place, str(place.folder), 5432).answers is False
 
 
+def test_silence_is_as_old_as_the_question(place: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision may come while a question waits: its end says nothing of what is decided."""
+    monkeypatch.setattr(probe, "LIMIT_NS", 300 * NS_PER_MS)
+    began_ns = boottime_ns()
+    with server(None, []) as port:
+        probed = asked(place, "127.0.0.1", port)
+    assert began_ns <= probed.at_ns <= boottime_ns() - 300 * NS_PER_MS
+    began_ns = boottime_ns()
+    assert began_ns <= asked(place, "nobody.invalid", 5432).at_ns <= boottime_ns()
+
+
 def test_a_name_without_an_address_says_nothing_of_postgresql(place: Ground) -> None:
     assert asked(place, "nobody.invalid", 5432).answers is None
 

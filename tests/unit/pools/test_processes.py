@@ -22,10 +22,13 @@ class Proc:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def process(self, pid: int, title: str, children: Sequence[int] = (), sockets: Sequence[int] = ()) -> None:
+    def process(
+        self, pid: int, title: str, children: Sequence[int] = (), sockets: Sequence[int] = (), name: str = "pgpool"
+    ) -> None:
         own = self.folder / str(pid)
         (own / "fd").mkdir(parents=True, exist_ok=True)
         (own / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
+        (own / "comm").write_text(name + "\n", encoding="utf-8")
         # pgpool-II writes its title over the arguments and the environment, and fills up with zeros.
         (own / "cmdline").write_bytes(title.encode() + bytes(40))
         (own / "task" / str(pid) / "children").write_text("".join(f"{child} " for child in children), encoding="ascii")
@@ -70,6 +73,12 @@ def test_all_but_those_that_serve_clients_are_found_with_their_sockets(proc: Pro
     assert seen.obstacle == ""
 
 
+def test_a_pcp_worker_that_recovers_a_backend_is_told_from_the_others(proc: Proc) -> None:
+    proc.process(22, "pgpool: PCP: processing recovery request", sockets=(220,))
+    seen = found(Processes(str(proc.folder)))
+    assert (seen[21][0], seen[22]) == (Duty.PCP_WORKER, (Duty.RECOVERY, {220}))
+
+
 def test_what_serves_clients_is_looked_at_once_and_one_without_a_title_again(proc: Proc) -> None:
     seen = Processes(str(proc.folder))
     proc.process(16, "pgpool -n -f /etc/pgpool2/pgpool.conf")
@@ -95,6 +104,14 @@ def test_what_is_gone_is_no_obstacle(proc: Proc) -> None:
     seen = Processes(str(proc.folder))
     proc.process(10, "pgpool", (11, 13, 99))
     assert 13 in found(seen) and seen.obstacle == ""
+
+
+def test_the_pid_of_another_program_in_a_pid_file_that_was_left_behind_is_nobodys(proc: Proc) -> None:
+    seen = Processes(str(proc.folder))
+    proc.process(10, "postgres: walreceiver", (11, 14), (100,), name="postgres")
+    assert seen.find(10) == []
+    assert seen.obstacle == "process 10 of its pid file is postgres, expected pgpool"
+    assert seen.find(99) == [] and seen.obstacle == "", "gone is no news"
 
 
 def test_a_kernel_that_names_no_children_is_one(proc: Proc) -> None:
