@@ -86,6 +86,11 @@ def seen_backend(stats: HealthStats) -> PoolBackend:
     return PoolBackend(stats.node_id, stats.host, stats.port, status, role, quarantined)
 
 
+def has_status(one: PoolBackend, word: str) -> bool:
+    """Whether this is still pgpool-II's word for its status."""
+    return STATUSES.get(word) is one.status and (word == QUARANTINE) is one.quarantined
+
+
 def server_role_of(node: NodeInfo) -> str:
     """What PostgreSQL said of its role; empty if it did not answer, or pgpool-II is of 4.2."""
     said = node.pg_role if node.pg_status == "up" and node.pg_role in ("primary", "standby") else None

@@ -1,10 +1,12 @@
 """Asks the local pgpool-II for its backends again and again, more often after a change.
 
-Status and role come with the counts of its health checks: pgpool-II reads them from its own memory. It is asked for
-node info only for what PostgreSQL itself says, seldom, and never of a backend that is down, because for every answer
-it logs in at that backend. A host that has vanished then costs up to 10 s (connect_timeout), and if it vanishes in the
-middle, pgpool-II's PCP process waits for it without end. What PostgreSQL says is no part of seeing: without it the
-view has an empty server role.
+Usually a glance at pool status is enough, which has the status of each backend. When one has changed, and for a while
+after that, status and role are read with the counts of the health checks; for each of those pgpool-II 4.3.5 writes a
+line per backend into its log. Both answers come out of its own memory. It is asked for node info only for what
+PostgreSQL itself says, seldom, and never of a backend that is down, because for every such answer it logs in at that
+backend. A host that has vanished then costs up to 10 s (connect_timeout), and if it vanishes in the middle, pgpool-II's
+PCP process waits for it without end. What PostgreSQL says is no part of seeing: without it the view has an empty server
+role. A view that shows a change waits for it once, because it tells who made the change.
 
 A view counts only if the pgpool-II that runs after the answers is the one that ran before the questions: else nobody
 knows who answered. Decides nothing; keeps the newest view and why there is none.
@@ -18,10 +20,10 @@ from dataclasses import replace
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.pcp import requests
-from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo
+from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo, Parameter
 from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import Answer, Link
-from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View, seen_backend, server_role_of
+from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View, has_status, seen_backend, server_role_of
 
 USUAL_NS = 2 * NS_PER_S
 SOON_NS = NS_PER_S
@@ -47,6 +49,8 @@ class Watcher:
         self._began_ns = 0
         self._alert_until_ns = 0
         self._roles_due_ns = 0
+        self._patient = False
+        """Whether a view that shows a change may wait for what PostgreSQL says."""
         self._before: Incarnation | None = None
         self._found: list[PoolBackend] = []
 
@@ -69,8 +73,21 @@ class Watcher:
         known = self.view
         if known is None or known.incarnation != self._before or self._began_ns >= self._roles_due_ns:
             self._link.ask(requests.node_count(), self._counted)  # a reload may have added some
-        else:
+        elif self._began_ns < self._alert_until_ns:
             self._look(len(known.backends))
+        else:
+            self._link.ask(requests.pool_status(), self._glanced)
+
+    def _glanced(self, answer: Answer[tuple[Parameter, ...]]) -> None:
+        known = () if self.view is None else self.view.backends
+        if answer.value is None:
+            self._fail(answer.problem)
+            return
+        words = {one.name: one.value for one in answer.value}
+        if all(has_status(one, words.get(f"backend_status{one.backend_id}", "")) for one in known):
+            self._conclude(list(known))
+        else:
+            self._look(len(known))
 
     def _counted(self, answer: Answer[int]) -> None:
         if answer.value is None:
@@ -105,14 +122,17 @@ class Watcher:
         known = () if self.view is None else self.view.backends
         said = {one.backend_id: one.server_role for one in known}
         before = tuple(replace(one, server_role="") for one in known)
-        if before == tuple(self._found) and self._clock() < self._roles_due_ns:
+        changed = before != tuple(self._found)
+        if not changed and self._clock() < self._roles_due_ns:
             self._conclude([replace(one, server_role=said[one.backend_id]) for one in self._found])
             return
         self._roles_due_ns = self._clock() + ROLES_AGAIN_NS
+        self._patient = changed and not self._patient
         self._ask_servers([], self._found)
 
     def _ask_servers(self, done: list[PoolBackend], left: list[PoolBackend]) -> None:
         if not left:
+            self._patient = False
             self._conclude(done)
             return
         one, *others = left
@@ -121,6 +141,10 @@ class Watcher:
             return
 
         def got(answer: Answer[tuple[NodeInfo, ...]]) -> None:
+            if answer.value is None and self._patient:
+                self.alert(self._clock())
+                self._fail(answer.problem)
+                return
             said = "" if answer.value is None else server_role_of(answer.value[0])
             self._ask_servers([*done, replace(one, server_role=said)], others)
 

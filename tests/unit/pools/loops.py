@@ -146,14 +146,19 @@ class FakePool:
     def _health(self, number: int) -> bytes:
         counts = ("10", "10", str(self.failed.get(number, 0)), "0", "0", "0.0", "0", "1", "1", "1.0")
         one = self.nodes[number]
-        status = "quarantine" if one["quarantine"] == "1" else STATUSES[int(one["status"])]
-        role, status = ROLES[int(one["role"])], self.words.get(number, status)
+        role, status = ROLES[int(one["role"])], self.status_word(number)
         texts = (str(number), one["host"], one["port"], status, role, "", *counts, "", "", "", "")
         return frame("h", "CommandComplete", *texts)
 
+    def status_word(self, number: int) -> str:
+        one = self.nodes[number]
+        return self.words.get(number, "quarantine" if one["quarantine"] == "1" else STATUSES[int(one["status"])])
+
     def _settings(self) -> bytes:
-        rows = b"".join(frame("b", "ProcessConfig", name, value, "") for name, value in self.settings.items())
-        size = raw("b", b"ArraySize\0" + len(self.settings).to_bytes(4, "big"))
+        statuses = {f"backend_status{number}": self.status_word(number) for number in range(len(self.nodes))}
+        settings = statuses | self.settings
+        rows = b"".join(frame("b", "ProcessConfig", name, value, "") for name, value in settings.items())
+        size = raw("b", b"ArraySize\0" + len(settings).to_bytes(4, "big"))
         return size + rows + frame("b", "CommandComplete")
 
     def _order(self, letter: str, number: str) -> None:

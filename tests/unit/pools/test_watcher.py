@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.unit.pcp.fake import PARAMETERS, parameter_rows
 from tests.unit.pools.loops import FakePool, Ground, fake_pool, ground, node
 
 from pgvigil.ipc.clock import NS_PER_MS, boottime_ns
@@ -77,6 +78,50 @@ def test_postgresql_is_not_asked_again_while_nothing_changes(scene: Scene) -> No
     view = scene.look(5)
     assert "I" not in scene.pool.asked and scene.pool.asked.count("H") >= 10
     assert [one.server_role for one in view.backends] == ["primary", "standby"]
+
+
+def test_once_all_is_calm_a_glance_is_enough_until_a_status_changes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pgpool-II 4.3.5 writes into its log for every count that is read."""
+    monkeypatch.setattr(watcher, "ALERT_NS", 0)
+    scene.look(0)
+    scene.pool.asked.clear()
+    view = scene.look(5)
+    assert set(scene.pool.asked) - set("MRX") == {"B"}
+    assert [one.server_role for one in view.backends] == ["primary", "standby"]
+    scene.pool.nodes[1]["quarantine"] = "1"
+    scene.pool.nodes[1]["status"] = "3"
+    scene.place.until(lambda: scene.look().backends[1].quarantined)
+    assert "H" in scene.pool.asked
+    scene.pool.asked.clear()
+    scene.look(3)
+    assert "H" not in scene.pool.asked, "quarantine is a word of the glance, too"
+
+
+def test_a_glance_at_a_pgpool_that_lists_no_status_is_not_enough(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "ALERT_NS", 0)
+    monkeypatch.setattr(FakePool, "_settings", lambda self: parameter_rows(PARAMETERS))
+    scene.look(0)
+    scene.pool.asked.clear()
+    scene.look(3)
+    assert scene.pool.asked.count("H") >= 6
+
+
+def test_a_view_that_shows_a_change_waits_once_for_what_postgresql_says(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is primary now tells whether somebody promoted it by hand, and only the view of the change is asked that."""
+    monkeypatch.setattr(watcher, "ROLE_LIMIT_MS", 300)
+    scene.look(0)
+    scene.pool.nodes[0] |= {"status": "3"}
+    scene.pool.nodes[1] |= {"role": "2", "pg_role": "primary"}
+    scene.pool.slow.add(1)
+    scene.place.until(lambda: bool(scene.watcher.problem))
+    assert scene.watcher.view is not None and scene.watcher.view.backends[0].usable
+    scene.pool.slow.clear()
+    scene.place.until(lambda: scene.look().backends[0].down)
+    assert [one.server_role for one in scene.watcher.view.backends] == ["", "primary"]
 
 
 def test_a_change_asks_postgresql_at_once_but_never_what_is_down(scene: Scene) -> None:
