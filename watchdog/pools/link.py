@@ -127,8 +127,11 @@ class Link:
             waiting = self._session.waiting_for if self._session is not None else "an answer"
             self._hang_up()
             self._fail(f"waited {asked.limit_ms} ms in vain, expected {waiting}", now_ns, asked)
-        for job in [job for job in self._jobs if job.deadline_ns <= now_ns]:
-            self._jobs.remove(job)
+        late = [job for job in self._jobs if job.deadline_ns <= now_ns]
+        self._jobs = deque(job for job in self._jobs if job.deadline_ns > now_ns)
+        for job in late:  # all are out of the queue before the first answer, which may ask again
+            if self._closed:
+                return
             waited = f"not asked within {job.limit_ms} ms"
             job.on_answer(Answer(None, self._worded(self.problem or waited)))
         self._go_on(now_ns)

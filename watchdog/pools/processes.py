@@ -41,9 +41,11 @@ class Processes:
         self._others.clear()
 
     def hidden(self, main_pid: int) -> str:
-        """Why the descriptors of that process cannot be seen; empty if they can, or it has gone."""
+        """Why the descriptors of that process cannot be seen; empty if they can, or it is no pgpool-II that runs."""
         self.obstacle = ""
-        self._inodes(main_pid)
+        name = self._read(f"{main_pid}/comm", MAX_NAME)
+        if name.startswith(NAME) and self._title(main_pid):  # what has ended and was not waited for has no title
+            self._inodes(main_pid)
         return self.obstacle
 
     def find(self, main_pid: int) -> list[PoolProcess]:

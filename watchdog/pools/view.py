@@ -12,9 +12,9 @@ from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import BackendRole
 from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo
 
-QUARANTINE = "quarantine"
+QUARANTINE, UNUSED = "quarantine", "unused"
 STATUSES = {
-    "unused": SeenStatus.UNUSED,
+    UNUSED: SeenStatus.UNUSED,
     "waiting": SeenStatus.WAITING,
     "up": SeenStatus.UP,
     "down": SeenStatus.DOWN,

@@ -23,7 +23,7 @@ from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pcp.records import HealthStats, NodeInfo, Parameter
 from pgvigil.watchdog.pools.incarnation import incarnation
 from pgvigil.watchdog.pools.link import Answer, Link
-from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View, has_status, seen_backend, server_role_of
+from pgvigil.watchdog.pools.view import UNUSED, Incarnation, PoolBackend, View, has_status, seen_backend, server_role_of
 
 USUAL_NS = 2 * NS_PER_S
 SOON_NS = NS_PER_S
@@ -32,6 +32,7 @@ ALERT_NS = 15 * NS_PER_S
 ROLES_AGAIN_NS = 10 * NS_PER_S
 """What PostgreSQL says of its role is asked for again after this time, and at once after a change."""
 ROLE_LIMIT_MS = 1500
+GLANCE_LIMIT_MS = 1500
 
 
 class Watcher:
@@ -76,15 +77,15 @@ class Watcher:
         elif self._began_ns < self._alert_until_ns:
             self._look(len(known.backends))
         else:
-            self._link.ask(requests.pool_status(), self._glanced)
+            self._link.ask(requests.pool_status(), self._glanced, GLANCE_LIMIT_MS)
 
     def _glanced(self, answer: Answer[tuple[Parameter, ...]]) -> None:
         known = () if self.view is None else self.view.backends
-        if answer.value is None:
-            self._fail(answer.problem)
-            return
-        words = {one.name: one.value for one in answer.value}
-        if all(has_status(one, words.get(f"backend_status{one.backend_id}", "")) for one in known):
+        words = {one.name: one.value for one in answer.value or ()}
+        # A number that is no backend is not listed. Where this question is refused, the other one may be answered.
+        if answer.value is not None and all(
+            has_status(one, words.get(f"backend_status{one.backend_id}", UNUSED)) for one in known
+        ):
             self._conclude(list(known))
         else:
             self._look(len(known))
@@ -123,11 +124,12 @@ class Watcher:
         said = {one.backend_id: one.server_role for one in known}
         before = tuple(replace(one, server_role="") for one in known)
         changed = before != tuple(self._found)
+        same_life = self.view is not None and self.view.incarnation == self._before
         if not changed and self._clock() < self._roles_due_ns:
             self._conclude([replace(one, server_role=said[one.backend_id]) for one in self._found])
             return
         self._roles_due_ns = self._clock() + ROLES_AGAIN_NS
-        self._patient = changed and not self._patient
+        self._patient = changed and same_life and not self._patient
         self._ask_servers([], self._found)
 
     def _ask_servers(self, done: list[PoolBackend], left: list[PoolBackend]) -> None:
@@ -141,11 +143,12 @@ class Watcher:
             return
 
         def got(answer: Answer[tuple[NodeInfo, ...]]) -> None:
-            if answer.value is None and self._patient:
+            if not answer.value and self._patient:
+                self._roles_due_ns = 0
                 self.alert(self._clock())
                 self._fail(answer.problem)
                 return
-            said = "" if answer.value is None else server_role_of(answer.value[0])
+            said = server_role_of(answer.value[0]) if answer.value else ""
             self._ask_servers([*done, replace(one, server_role=said)], others)
 
         self._link.ask(requests.node_info(one.backend_id), got, ROLE_LIMIT_MS)

@@ -103,6 +103,10 @@ class FakePool:
     """What node info says otherwise of a backend than the counts of its health checks."""
     words: dict[int, str] = field(default_factory=dict)
     """Other words for the status of a backend than those of pgpool-II."""
+    empty: set[int] = field(default_factory=set)
+    """Backends of which node info has no row."""
+    refused: str = ""
+    """Letters of questions that are met with silence."""
     slow: set[int] = field(default_factory=set)
     """Backends of which node info is never told: pgpool-II cannot reach them."""
 
@@ -120,10 +124,14 @@ class FakePool:
                 return None
             said = fake.answer(letter, body)
             self.asked.append(letter)
+            if letter in self.refused:
+                return b""
             if letter == "L":
                 return frame("l", "CommandComplete", str(len(self.nodes)))
             if letter == "I":
                 number = int(body.rstrip(b"\0"))
+                if number in self.empty:
+                    return frame("i", "ArraySize", "0") + frame("i", "CommandComplete")
                 return b"" if number in self.slow else self._rows(number)
             if letter == "H":
                 return self._health(int(body.rstrip(b"\0")))

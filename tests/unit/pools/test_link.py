@@ -11,6 +11,7 @@ import pytest
 from tests.unit.pcp.fake import Fake, Slowly, frame, report, serving
 from tests.unit.pools.loops import Ground, ground
 
+from pgvigil.ipc.clock import NS_PER_S, boottime_ns
 from pgvigil.ipc.errors import InvariantError
 from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.pcp import requests
@@ -274,3 +275,23 @@ def test_neither_password_nor_proof_is_in_any_text(place: Ground) -> None:
     link = place.link(str(place.folder), 9898)
     assert "postgres" not in repr(link.target).replace("pgsql", "") and "postgres" not in repr(vars(link))
     link.close()
+
+
+def test_questions_that_are_late_all_at_once_are_given_up_although_each_asks_again(place: Ground) -> None:
+    """After a stop of this process; the first one's next question begins a connection, and takes its turn."""
+    now = [boottime_ns()]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = place.target("127.0.0.1", listener.getsockname()[1])
+        link = Link(place.loop, place.resolver, target, lambda: now[0])
+        got: list[str] = []
+
+        def again(answer: Answer[Any]) -> None:
+            got.append(answer.problem)
+            link.ask(requests.node_count(), lambda later: None)
+
+        for _ in range(3):
+            link._jobs.append(link_module._Job(requests.node_count(), again, 100, now[0] + 100, lambda: True))
+        now[0] += 10 * NS_PER_S
+        link.tick(now[0])
+        assert len(got) == 3
+        link.close()

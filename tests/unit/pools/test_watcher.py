@@ -16,7 +16,7 @@ from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import BackendRole
 from pgvigil.watchdog.pcp.records import HealthStats
 from pgvigil.watchdog.pools import watcher
-from pgvigil.watchdog.pools.view import View, seen_backend
+from pgvigil.watchdog.pools.view import View, has_status, seen_backend
 from pgvigil.watchdog.pools.watcher import Watcher
 
 
@@ -106,6 +106,65 @@ def test_a_glance_at_a_pgpool_that_lists_no_status_is_not_enough(scene: Scene, m
     scene.pool.asked.clear()
     scene.look(3)
     assert scene.pool.asked.count("H") >= 6
+
+
+def test_a_number_that_is_no_backend_takes_nothing_from_the_glance(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pgpool-II does not list its status."""
+    monkeypatch.setattr(watcher, "ALERT_NS", 0)
+    scene.pool.nodes.append(node("", status="0"))
+    listed = parameter_rows([("backend_status0", "up", ""), ("backend_status1", "up", "")])
+    monkeypatch.setattr(FakePool, "_settings", lambda self: listed)
+    assert scene.look(0).backends[2].status is SeenStatus.UNUSED
+    scene.pool.asked.clear()
+    scene.look(3)
+    assert "H" not in scene.pool.asked
+
+
+def test_where_the_glance_is_not_answered_the_counts_may_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "ALERT_NS", 0)
+    monkeypatch.setattr(watcher, "GLANCE_LIMIT_MS", 200)
+    scene.look(0)
+    scene.pool.refused = "B"
+    scene.pool.nodes[1]["status"] = "3"
+    scene.place.until(lambda: scene.look().backends[1].down)
+
+
+def test_a_role_that_changes_alone_is_seen_although_a_glance_does_not_show_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "ALERT_NS", 0)
+    monkeypatch.setattr(watcher, "ROLES_AGAIN_NS", 100 * NS_PER_MS)
+    scene.look(0)
+    scene.pool.nodes[1] |= {"role": "2"}
+    scene.place.until(lambda: scene.look().backends[1].role is BackendRole.PRIMARY)
+
+
+def test_a_node_info_without_a_row_is_no_answer(scene: Scene) -> None:
+    scene.pool.empty.add(0)
+    assert [one.server_role for one in scene.look(0).backends] == ["", "standby"]
+
+
+def test_a_wait_that_was_for_nothing_leaves_the_next_change_its_own(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that is undone while it waits."""
+    monkeypatch.setattr(watcher, "ROLE_LIMIT_MS", 200)
+    scene.look(0)
+    scene.pool.slow.add(0)
+    scene.pool.nodes[1]["status"] = "3"
+    scene.place.until(lambda: bool(scene.watcher.problem))
+    scene.pool.nodes[1]["status"] = "2"
+    scene.pool.slow.clear()
+    scene.place.until(lambda: not scene.watcher.problem)
+    assert not scene.watcher._patient
+
+
+@pytest.mark.parametrize("word", ["unused", "waiting", "up", "down", "quarantine", "sleeping", ""])
+def test_a_word_is_the_same_status_only_if_quarantine_is_the_same(word: str) -> None:
+    for before in ("unused", "waiting", "up", "down", "quarantine"):
+        assert has_status(seen_backend(stats(before, "standby")), word) is (word == before)
 
 
 def test_a_view_that_shows_a_change_waits_once_for_what_postgresql_says(
