@@ -167,9 +167,23 @@ class Pgpool:
 
     def kill9(self) -> None:
         """End all of it at once, as a kernel out of memory would; System V memory goes with its IPC namespace."""
-        kill_at_once(self.pids())
+
+        def is_gone() -> bool:
+            left = self.pids()  # one that was being forked meanwhile, too: it has the port
+            kill_at_once(left)
+            return not left
+
+        wait_until(is_gone, 5, f"pgpool-II of {self.node.name} to end after SIGKILL")
         if self._process is not None:
             self._process.wait(5)
+
+    def wait_port_free(self, limit_s: float = 30.0) -> None:
+        """Wait until nothing has its port any more: a command that it had begun goes on after its end, and has it."""
+        listening = ("ss", "-ltnH", f"sport = :{PGPOOL_PORT}")
+        wait_until(
+            lambda: not self._lab.run(self.node, listening).checked().out.strip(),
+            limit_s, f"port {PGPOOL_PORT} of {self.node.name} to be free", 0.1,
+        )  # fmt: skip
 
 
 def _is_pgpool(text: str) -> bool:

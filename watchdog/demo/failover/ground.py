@@ -120,6 +120,7 @@ class Ground:
         for pool in self.pools.values():
             pool.options.update(changes)
             pool.kill9()
+            pool.wait_port_free()
             pool.start(wait=False)
         for pool in self.pools.values():
             pool.wait_ready()
