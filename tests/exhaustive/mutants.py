@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.unit.core.mutants import CORE, MUTANTS, Mutant, rules_under
+from tests.unit.core.mutants import CORE, Mutant, rules_under
+from tests.unit.core.rule_mutants import MUTANTS
 
 if TYPE_CHECKING:
     from tests.exhaustive.search import Finding

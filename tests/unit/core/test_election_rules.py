@@ -1,4 +1,4 @@
-"""The rules of PROTOCOL.md about elections and restarts (P10 to P15). `mutants.py` proves that each test bites."""
+"""The rules of PROTOCOL.md about elections and restarts (P10 to P15). `election_mutants` proves that each test bites."""
 
 from __future__ import annotations
 

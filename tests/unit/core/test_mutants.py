@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.core import test_election_rules, test_rules, test_voter_rules
-from tests.unit.core.mutants import MUTANTS, Mutant, found_in, rules_under
+from tests.unit.core.mutants import Mutant, found_in, rules_under
+from tests.unit.core.rule_mutants import MUTANTS
 
 from pgvigil.ipc.errors import InvariantError
 

@@ -1,6 +1,6 @@
 """The rules of PROTOCOL.md about lease, hand-over, document and commands: P1 to P9, P16, P17, P19 and P21.
 
-Elections are in `test_election_rules`, voters in `test_voter_rules`. `mutants.py` proves that each test bites.
+Elections are in `test_election_rules`, voters in `test_voter_rules`. `rule_mutants` proves that each test bites.
 """
 
 from __future__ import annotations

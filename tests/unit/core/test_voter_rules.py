@@ -1,4 +1,4 @@
-"""The rules of PROTOCOL.md about who votes (P18). `mutants.py` proves that each test bites."""
+"""The rules of PROTOCOL.md about who votes (P18). `voter_mutants` proves that each test bites."""
 
 from __future__ import annotations
 
