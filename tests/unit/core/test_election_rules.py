@@ -1,4 +1,4 @@
-"""The rules of PROTOCOL.md about elections and restarts (P10 to P15). `election_mutants` proves that each test bites."""
+"""The rules of PROTOCOL.md about elections and restarts (P10 to P15). `election_mutants` proves each test."""
 
 from __future__ import annotations
 
