@@ -7,8 +7,18 @@ from dataclasses import dataclass, field, replace
 
 from pgvigil.ipc.clock import NS_PER_S
 from pgvigil.watchdog.core.messages import SeenStatus
-from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, Document, Intent, QuorumRule, Stamp, Voter
-from pgvigil.watchdog.pools.plan import Facts, Memory, Plan, Probed
+from pgvigil.watchdog.core.record import (
+    Backend,
+    BackendRole,
+    BackendStatus,
+    DecisionKind,
+    Document,
+    Intent,
+    QuorumRule,
+    Stamp,
+    Voter,
+)
+from pgvigil.watchdog.pools.plan import Facts, Memory, OrderKind, Plan, Probed
 from pgvigil.watchdog.pools.reconcile import reconcile
 from pgvigil.watchdog.pools.view import Incarnation, PoolBackend, View
 
@@ -91,3 +101,33 @@ class Pool:
         table = tuple(backend if one.backend_id == backend.backend_id else one for one in self.agreed.backends)
         decided = max(self.agreed.decided, backend.decision)
         self.agreed = replace(self.agreed, backends=table, decided=decided, stamp=Stamp(1, decided))
+
+
+def order_of(pool: Pool) -> tuple[OrderKind, int] | None:
+    order = pool.plan.order
+    return None if order is None else (order.kind, order.backend_id)
+
+
+def asks_of(pool: Pool) -> list[tuple[DecisionKind, int]]:
+    return [(ask.kind, ask.backend_id) for ask in pool.plan.asks]
+
+
+def settled(pool: Pool) -> Pool:
+    pool.step()
+    pool.step()
+    assert pool.memory.settled and order_of(pool) is None and not pool.plan.obstacle
+    return pool
+
+
+def orders_within(pool: Pool, seconds: int) -> list[float]:
+    """When orders were given, in seconds from now."""
+    start_s, given = pool.now_s, []
+    for _ in range(seconds):
+        if pool.step().order is not None:
+            given.append(pool.now_s - start_s)
+    return given
+
+
+def detached(decision: int = 2) -> Pool:
+    """Backend 1 is agreed down, and down there."""
+    return settled(Pool(agreed=both(DOWN, decision), backends=(seen(0, role=PRIMARY), seen(1, up=False))))
