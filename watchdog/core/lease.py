@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pgvigil.watchdog.core.quorum import Tally, is_half, tally
 
 NS_PER_MS = 1_000_000
+NS_PER_S = 1000 * NS_PER_MS
 RHO_PERMILLE = 10
 REMEMBERED_RENEWALS = 32
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pgvigil.ipc.errors import PeerError
 from pgvigil.watchdog.core.events import Note
-from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.lease import NS_PER_S
 from pgvigil.watchdog.drift import facts as made_of
 from pgvigil.watchdog.drift import messages
 from pgvigil.watchdog.drift.compare import Difference, differences, in_short
@@ -23,7 +23,6 @@ from pgvigil.watchdog.drift.diary import Diary
 from pgvigil.watchdog.drift.facts import FATAL_SCHEME, Facts
 from pgvigil.watchdog.drift.messages import Ask, State, Values
 
-NS_PER_S = 1000 * NS_PER_MS
 REPEAT_NS = 10 * NS_PER_S
 GREET_NS = NS_PER_S
 """A node that has not been heard is told more often, for it may just have come."""

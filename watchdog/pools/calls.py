@@ -6,10 +6,9 @@ backend also stays busy for a moment after the end, because the decision that en
 
 from __future__ import annotations
 
-from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.lease import NS_PER_S
 from pgvigil.watchdog.core.record import DecisionKind
 
-NS_PER_S = 1000 * NS_PER_MS
 AFTERMATH_NS = 3 * NS_PER_S
 
 

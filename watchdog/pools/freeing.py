@@ -16,12 +16,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.lease import NS_PER_MS, NS_PER_S
 from pgvigil.watchdog.core.record import BackendStatus
 from pgvigil.watchdog.pools.plan import Facts, Memory, Ordered
 from pgvigil.watchdog.pools.view import Incarnation, View
 
-NS_PER_S = 1000 * NS_PER_MS
 OVERDUE_NS = 5 * NS_PER_S
 """So old is a view that should have been renewed for 3 s: pgpool-II is asked every 2 s."""
 IN_VAIN_NS = 5 * NS_PER_S

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pgvigil.watchdog.core.lease import NS_PER_MS
+from pgvigil.watchdog.core.lease import NS_PER_S
 from pgvigil.watchdog.core.messages import SeenBackend, SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus, DecisionKind, Document
 from pgvigil.watchdog.pools.plan import Ask, ByHand, Facts, Known, Memory, Order, Ordered, OrderKind, Plan
 from pgvigil.watchdog.pools.view import PoolBackend, View
 
-NS_PER_S = 1000 * NS_PER_MS
 GRACE_NS = 5 * NS_PER_S
 """The least time between two orders for one backend."""
 MAX_PAUSE_NS = 60 * NS_PER_S

@@ -9,12 +9,12 @@ import pytest
 from tests.unit.pools.bench import agreed_backend, document
 from tests.unit.pools.bench import seen as pool_backend
 
+from pgvigil.watchdog.core.lease import NS_PER_S
 from pgvigil.watchdog.core.record import BackendStatus
 from pgvigil.watchdog.pools.freeing import (
     AGAIN_NS,
     GIVEN_UP_NS,
     LIVES_AGAIN_NS,
-    NS_PER_S,
     OVERDUE_NS,
     PATIENCE_NS,
     Duty,
