@@ -51,7 +51,11 @@ class Door:
             self.close()
             full = code == errno.EAGAIN
             raise CommandError("its queue of new connections is full" if full else os.strerror(code))
-        self._epoll = select.epoll()
+        try:
+            self._epoll = select.epoll()
+        except OSError as error:
+            self.close()
+            raise CommandError(f"no descriptor: {error.strerror}") from None
         self._epoll.register(made.fileno(), select.EPOLLIN | select.EPOLLOUT)
         self._loop.watch(self._epoll.fileno(), self._ready)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from tests.unit.pcp.fake import Fake, Slowly, frame, report, serving
 from tests.unit.pools.loops import Ground, ground
 
 from pgvigil.ipc.clock import NS_PER_S, boottime_ns
-from pgvigil.ipc.errors import InvariantError
+from pgvigil.ipc.errors import CommandError, InvariantError
 from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.pcp import requests
 from pgvigil.watchdog.pools import link as link_module
+from pgvigil.watchdog.pools.door import Door
 from pgvigil.watchdog.pools.link import Answer, Link
 
 
@@ -295,3 +297,17 @@ def test_questions_that_are_late_all_at_once_are_given_up_although_each_asks_aga
         link.tick(now[0])
         assert len(got) == 3
         link.close()
+
+
+def test_a_lack_of_descriptors_is_a_refusal_that_is_told_and_leaves_no_socket(
+    place: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("pgvigil.watchdog.pools.door.select.epoll", none_left)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        door = Door(place.loop, lambda data: None, lambda reason: None)
+        with pytest.raises(CommandError, match="no descriptor: Too many open files"):
+            door.open("127.0.0.1", listener.getsockname()[1])
+    assert not door.is_open
