@@ -17,9 +17,9 @@ from pgvigil.ipc.sock_diag import NETLINK_SOCK_DIAG, Connection, connections, de
 from pgvigil.lifecheck.probes.resolver import Resolver
 from pgvigil.watchdog.core.events import Level, Views
 from pgvigil.watchdog.pools.freeing import Place, Silences, Stuck, Suspicion, given_up, sentence, stuck
-from pgvigil.watchdog.pools.knock import Knocker
 from pgvigil.watchdog.pools.plan import Facts, Memory
 from pgvigil.watchdog.pools.processes import Processes
+from pgvigil.watchdog.pools.silence import SilenceProbe
 from pgvigil.watchdog.pools.view import Incarnation
 
 SLACK_NS = 200 * NS_PER_MS
@@ -41,7 +41,7 @@ class Freer:
     ) -> None:
         self._resolver = resolver
         self._note = note
-        self._knocker: Knocker[Place] = Knocker(loop, self._answered, clock)
+        self._silence_probe: SilenceProbe[Place] = SilenceProbe(loop, self._answered, clock)
         self._suspicion = Suspicion()
         self._silences = Silences()
         self._processes = Processes()
@@ -50,7 +50,7 @@ class Freer:
 
     def close(self) -> None:
         """Give every socket back."""
-        self._knocker.close()
+        self._silence_probe.close()
 
     def look(self, facts: Facts, memory: Memory, views: Views | None) -> None:
         """Ask the hosts if something is wrong, and act on those that have been silent."""
@@ -84,9 +84,9 @@ class Freer:
         if address is None:
             self._resolver.look_up(place.host, now_ns)
             return
-        if not self._knocker.asks(place):
+        if not self._silence_probe.asks(place):
             self._silences.asked(place, now_ns, address)
-            self._knocker.knock(place, address, place.port)
+            self._silence_probe.ask(place, address, place.port)
 
     def _answered(self, place: Place, asked_ns: int, silent: bool) -> None:
         self._silences.answered(place, asked_ns, silent)

@@ -25,7 +25,7 @@ from pgvigil.ipc.sock_diag import Connection
 from pgvigil.watchdog.core.events import Level, PeerView, Views
 from pgvigil.watchdog.core.messages import SeenStatus
 from pgvigil.watchdog.core.record import Backend, BackendRole, BackendStatus
-from pgvigil.watchdog.pools import freeing, freer, knock, processes
+from pgvigil.watchdog.pools import freeing, freer, processes, silence
 from pgvigil.watchdog.pools.freeing import Duty, PoolProcess
 from pgvigil.watchdog.pools.freer import Freer
 from pgvigil.watchdog.pools.plan import Facts, Known, Memory
@@ -119,7 +119,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in a tenth of the time."""
     for name in ("SILENT_NS", "ASK_AGAIN_NS", "LIVES_AGAIN_NS", "AGAIN_NS"):
         monkeypatch.setattr(freeing, name, getattr(freeing, name) // 10)
-    monkeypatch.setattr(knock, "LIMIT_NS", 100 * NS_PER_MS)
+    monkeypatch.setattr(silence, "LIMIT_NS", 100 * NS_PER_MS)
     monkeypatch.setattr(processes, "NAME", Path("/proc/self/comm").read_bytes().strip())
     monkeypatch.setattr(freer, "SLACK_NS", 0)
 
@@ -211,7 +211,7 @@ def test_nobody_is_asked_while_all_is_well(scene: Scene, ended: list[int], monke
         asked.append(port)
         return errno.ETIMEDOUT
 
-    monkeypatch.setattr(knock, "_begin", begin)
+    monkeypatch.setattr(silence, "_begin", begin)
     for views in (ALIVE, None):
         scene.views = views
         scene.for_a_while()

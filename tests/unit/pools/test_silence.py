@@ -13,8 +13,8 @@ import pytest
 from tests.unit.pools.loops import Ground, ground
 
 from pgvigil.ipc.clock import boottime_ns
-from pgvigil.watchdog.pools import knock
-from pgvigil.watchdog.pools.knock import LIMIT_NS, Knocker
+from pgvigil.watchdog.pools import silence
+from pgvigil.watchdog.pools.silence import LIMIT_NS, SilenceProbe
 
 HERE = "127.0.0.1"
 
@@ -34,17 +34,17 @@ def deaf() -> Iterator[int]:
 
 
 class Asked:
-    """A knocker and what it heard."""
+    """A prober and what it heard."""
 
     def __init__(self, place: Ground) -> None:
         self.place = place
         self.heard: list[tuple[str, int, bool]] = []
-        self.knocker: Knocker[str] = Knocker(place.loop, lambda *told: self.heard.append(told), boottime_ns)
+        self.prober: SilenceProbe[str] = SilenceProbe(place.loop, lambda *told: self.heard.append(told), boottime_ns)
 
     def ask(self, port: int) -> bool:
         """Whether it was silence."""
         before_ns = boottime_ns()
-        self.knocker.knock("a", HERE, port)
+        self.prober.ask("a", HERE, port)
         self.place.until(lambda: bool(self.heard))
         key, asked_ns, silent = self.heard.pop()
         assert key == "a" and before_ns <= asked_ns <= boottime_ns()
@@ -56,7 +56,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     with ground(tmp_path) as place:
         made = Asked(place)
         yield made
-        made.knocker.close()
+        made.prober.close()
 
 
 def test_who_takes_the_connection_lives_and_is_told_nothing(asked: Asked) -> None:
@@ -83,13 +83,13 @@ def test_who_says_nothing_in_time_is_silent(asked: Asked) -> None:
 
 def test_one_question_at_a_time_and_nobody_is_called_after_the_end(asked: Asked) -> None:
     with deaf() as port:
-        asked.knocker.knock("a", HERE, port)
-        first_ns = asked.knocker.wake()
-        asked.knocker.knock("a", HERE, port)
-        assert first_ns is not None and asked.knocker.wake() == first_ns
-        asked.knocker.close()
-        assert asked.knocker.wake() is None and asked.heard == []
-        asked.place.loop.join(asked.knocker)  # the fixture closes it once more
+        asked.prober.ask("a", HERE, port)
+        first_ns = asked.prober.wake()
+        asked.prober.ask("a", HERE, port)
+        assert first_ns is not None and asked.prober.wake() == first_ns
+        asked.prober.close()
+        assert asked.prober.wake() is None and asked.heard == []
+        asked.place.loop.join(asked.prober)  # the fixture closes it once more
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_one_question_at_a_time_and_nobody_is_called_after_the_end(asked: Asked)
     ],
 )
 def test_what_the_network_says_at_once(asked: Asked, monkeypatch: pytest.MonkeyPatch, code: int, silent: bool) -> None:
-    monkeypatch.setattr(knock, "_begin", lambda made, address, port: code)
+    monkeypatch.setattr(silence, "_begin", lambda made, address, port: code)
     assert asked.ask(5432) is silent
 
 
@@ -114,16 +114,16 @@ def test_without_a_descriptor_nobody_is_called_silent(asked: Asked, monkeypatch:
 
     with deaf() as port:
         monkeypatch.setattr(select, "epoll", refuse)
-        asked.knocker.knock("a", HERE, port)
+        asked.prober.ask("a", HERE, port)
     assert [silent for _, _, silent in asked.heard] == [False]
-    assert asked.knocker.wake() is None and not asked.knocker.asks("a")
+    assert asked.prober.wake() is None and not asked.prober.asks("a")
 
 
 def test_an_answer_that_was_there_in_time_counts_although_it_is_read_late(asked: Asked) -> None:
     with socket.create_server((HERE, 0)) as listener:
-        asked.knocker.knock("a", HERE, listener.getsockname()[1])
-        deadline_ns = asked.knocker.wake()
+        asked.prober.ask("a", HERE, listener.getsockname()[1])
+        deadline_ns = asked.prober.wake()
         assert deadline_ns is not None
         listener.accept()[0].close()
-        asked.knocker.tick(deadline_ns)
+        asked.prober.tick(deadline_ns)
     assert [silent for _, _, silent in asked.heard] == [False]

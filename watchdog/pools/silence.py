@@ -23,7 +23,7 @@ SILENT_CODES = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 @dataclass(frozen=True, slots=True)
-class _Knock:
+class _Question:
     """One connection that is being made."""
 
     made: socket.socket
@@ -31,19 +31,19 @@ class _Knock:
     asked_ns: int
 
 
-class Knocker(Generic[K]):
+class SilenceProbe(Generic[K]):
     """A participant of the loop; at most one question for each key, `on_answer` gets when it was asked, and silence."""
 
     def __init__(self, loop: Loop, on_answer: Callable[[K, int, bool], None], clock: Callable[[], int]) -> None:
         self._loop = loop
         self._on_answer = on_answer
         self._clock = clock
-        self._knocks: dict[K, _Knock] = {}
+        self._questions: dict[K, _Question] = {}
         loop.join(self)
 
-    def knock(self, key: K, address: str, port: int) -> None:
+    def ask(self, key: K, address: str, port: int) -> None:
         """Ask; the answer comes within `LIMIT_NS`. Nothing happens while the last one is awaited."""
-        if key in self._knocks:
+        if key in self._questions:
             return
         asked_ns = self._clock()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -65,20 +65,20 @@ class Knocker(Generic[K]):
             self._on_answer(key, asked_ns, False)
             return
         epoll.register(made.fileno(), select.EPOLLOUT)
-        self._knocks[key] = _Knock(made, epoll, asked_ns)
+        self._questions[key] = _Question(made, epoll, asked_ns)
         self._loop.watch(epoll.fileno(), lambda: self._ready(key))
 
     def asks(self, key: K) -> bool:
         """Whether a question is under way."""
-        return key in self._knocks
+        return key in self._questions
 
     def wake(self) -> int | None:
         """The next deadline."""
-        return min((one.asked_ns + LIMIT_NS for one in self._knocks.values()), default=None)
+        return min((one.asked_ns + LIMIT_NS for one in self._questions.values()), default=None)
 
     def tick(self, now_ns: int) -> None:
         """What has had its time was answered by nobody."""
-        for key, one in list(self._knocks.items()):
+        for key, one in list(self._questions.items()):
             if now_ns >= one.asked_ns + LIMIT_NS:
                 # An answer may lie there that this process was too late to read.
                 code = one.made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -87,22 +87,22 @@ class Knocker(Generic[K]):
 
     def close(self) -> None:
         """Give the sockets back; nobody is called any more."""
-        for key in list(self._knocks):
+        for key in list(self._questions):
             self._hang_up(key)
         self._loop.leave(self)
 
     def _ready(self, key: K) -> None:
-        one = self._knocks.get(key)
+        one = self._questions.get(key)
         if one is not None and one.epoll.poll(0):
             self._end(key, one.made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in SILENT_CODES)
 
     def _end(self, key: K, silent: bool) -> None:
-        asked_ns = self._knocks[key].asked_ns
+        asked_ns = self._questions[key].asked_ns
         self._hang_up(key)
         self._on_answer(key, asked_ns, silent)
 
     def _hang_up(self, key: K) -> None:
-        one = self._knocks.pop(key)
+        one = self._questions.pop(key)
         self._loop.unwatch(one.epoll.fileno())
         one.epoll.close()
         one.made.close()
